@@ -1,4 +1,4 @@
-"""How the wheel is made of this repository; hatchling calls it (docs/decisions/0012).
+"""The build of the wheel from this repository; hatchling calls it (docs/decisions/0012).
 
 The repository has `settings`, `handlers`, `services`, `examples` and `static` beside `tornado_rt`.
 In site-packages these names would take the place of an application's own. In the wheel they stand

@@ -58,7 +58,7 @@ MOST_NUMBER = 2**53
 DAY_SECONDS = 86400.0
 MOST_CONNECTIONS_PER_USER = 1_000_000
 WEB_PORTS = {"http": 80, "https": 443}
-# What `starttls` of a mail server may say.
+# Values of the option `starttls` of a mail server.
 STARTTLS = ("auto", "require", "off")
 # A mailbox in ASCII (RFC 5321 section 4.1.2, without quoted names).
 MAILBOX = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*"
@@ -409,7 +409,7 @@ class StoreSettings(Group):
 
 @attrs.frozen(kw_only=True, slots=False)
 class AuthSettings(Group):
-    """Which tokens count, and what is in them."""
+    """The tokens that count, and the names of their claims."""
 
     title: ClassVar[str] = "Tokens"
 

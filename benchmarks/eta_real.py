@@ -38,7 +38,7 @@ NAMES = [name_of(leaf.path) for leaf in PLAN.leaves]
 FIRST_COUNTED_MONTH = 7
 METHODS = ("before", "plan", "linear")
 TREES = "boosted trees"
-# How many tasks of its sort had ended before one.
+# Number of tasks of its sort that had ended before one.
 SEEN = ((20, 49), (50, 99), (100, 299), (300, None))
 
 

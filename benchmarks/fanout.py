@@ -26,7 +26,7 @@ from benchmarks.programs import Failed
 
 RESULTS = Path(__file__).resolve().parent / "results"
 NAMES = ("ours", "tornado", "starlette", "websockets", "nchan", "ceiling")
-# What a process has open besides its connections.
+# Descriptors of a process besides its connections.
 SPARE_FILES = 1000
 
 Key = tuple[str, Transport]

@@ -1,4 +1,4 @@
-"""What a worker costs that waits: the CPU time of a real `run.py worker` with nothing to do."""
+"""The cost of a waiting worker: the CPU time of a real `run.py worker` with nothing to do."""
 
 import os
 import subprocess

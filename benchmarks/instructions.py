@@ -1,4 +1,4 @@
-"""How many instructions Redis needs for a task, at one and at twenty tasks a script.
+"""Instructions that Redis needs for a task, at one and at twenty tasks a script.
 
     python -m benchmarks.instructions [TREE ...]
 

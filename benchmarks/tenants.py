@@ -1,4 +1,4 @@
-"""How long a quiet tenant waits beside a noisy one, and how long alone.
+"""The wait of a quiet tenant beside a noisy one, and alone.
 
     python -m benchmarks.tenants
 

@@ -60,7 +60,7 @@ BASE = "off"
 # Of the traces that are recorded.
 SHARES = {"hundredth": 0.01, "tenth": RATIO, "all": 1.0}
 Times = dict[str, list[float]]
-# Of a task: its request, its submission, its attempt and its notification.
+# Spans of a task: its request, its submission, its attempt and its notification.
 SPANS_OF_TASK = 4
 # A server at its most records this many in five seconds, if it records a tenth of its traces.
 BATCH = 256
@@ -78,7 +78,7 @@ ATTRIBUTES: Mapping[str, str | int] = {
 TURN_SECONDS = 60.0
 # After a turn, for what the server does when its tasks have ended.
 SETTLE_SECONDS = 0.02
-# Of a normal distribution: that of the rank of the median is close to one.
+# Half the width of the 95 % interval of a normal distribution: the rank of the median is close to one.
 DEVIATIONS_OF_95 = 1.96
 
 

@@ -27,7 +27,7 @@ MONTHS_A_YEAR = 12
 
 @attrs.frozen
 class Report:
-    """Which stocks, all of them by default."""
+    """The stocks, all of them by default."""
 
     symbols: list[str] = attrs.field(factory=list)
 

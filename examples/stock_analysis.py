@@ -116,7 +116,7 @@ def annual_growth(prices: tuple[float, ...]) -> float:
 
 
 class Analysis:
-    """What is found step by step; `scores` speak for buying when positive, each from -1 to 1."""
+    """The findings step by step; `scores` speak for buying when positive, each from -1 to 1."""
 
     def __init__(self, series: Series, all_stocks: dict[str, Series]) -> None:
         self._series = series

@@ -119,7 +119,7 @@ async def send_mail(params: Mail, run: Run) -> str:
 
 @attrs.frozen
 class Count:
-    """Which shelves, each with the codes of what lies on it."""
+    """The shelves, each with the codes of its goods."""
 
     shelves: dict[str, list[str]] = attrs.field(validator=[max_len(MOST_LEAVES), good_names])
 

@@ -22,7 +22,7 @@ from tornado_rt.work import Kind, Run, Step, TaskError
 FILMS = Path(os.environ.get("FILMS", "films"))
 READY = Path(os.environ.get("READY", FILMS / "ready"))
 TEST_FILM = "test.y4m"
-# How many pixels each way become one.
+# Number of pixels in each direction that become one.
 PRESETS = {"half": 2, "quarter": 4}
 FILE_NAME = re.compile(r"\w[\w .-]*")
 # The film that is made has a longer name, and a folder takes names of 255 bytes.
@@ -36,7 +36,7 @@ def _check_name(_: Any, field: Any, value: str) -> None:
 
 @attrs.frozen
 class Transcode:
-    """Which film, and how small it becomes."""
+    """The film, and the size that it gets."""
 
     path: str = attrs.field(default=TEST_FILM, validator=_check_name)
     preset: Literal["half", "quarter"] = "half"

@@ -36,7 +36,7 @@ def _is_moment(_: Any, field: Any, value: str) -> None:
 
 @attrs.frozen
 class FilterRequest:
-    """Which tasks, as the arguments of a search; what is empty does not matter."""
+    """A filter of tasks, as the arguments of a search; an empty field matches all."""
 
     q: str = attrs.field(default="", validator=name_of(NAME_LENGTH, least=0))
     user: str = attrs.field(default="", validator=name_of(NAME_LENGTH, least=0))

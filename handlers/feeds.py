@@ -1,4 +1,4 @@
-"""What can be followed, as the services tell it."""
+"""The feeds that can be followed, as the services tell them."""
 
 from functools import partial
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""What a supervisor asks: alive, ready, and how much."""
+"""The endpoints of a supervisor: alive, ready, metrics."""
 
 from collections.abc import Awaitable, Callable
 

@@ -1,4 +1,4 @@
-"""What a user wants to be told of, and what there is to choose from."""
+"""Endpoints of a user's preferences, and of the choices that there are."""
 
 from typing import Any
 

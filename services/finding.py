@@ -1,4 +1,4 @@
-"""Which tasks a request is about."""
+"""Filters of tasks in requests."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ EVERYBODY = "*"
 
 @attrs.frozen(kw_only=True)
 class TaskFilter:
-    """Which tasks; what is empty or None does not matter. Times are seconds since the epoch.
+    """A filter of tasks; an empty field or None matches all. Times are seconds since the epoch.
 
     `words` stand in the label or the id. `before` is where a list goes on.
     """

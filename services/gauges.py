@@ -15,7 +15,7 @@ from tornado_rt.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
-# How old an answer may be, and how long Redis may take for a new one.
+# Greatest age of an answer, and the time that Redis has for a new one [s].
 SHARED_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
 

@@ -23,9 +23,9 @@ from services.queue import (
 )
 from tornado_rt.work.texts import phrase
 
-# How many tasks are looked at before others are served.
+# Number of tasks that are looked at before others are served.
 PAGE_SIZE = 200
-# Of a kind's description, what is shown to anybody; the rest is for processes.
+# Fields of a kind's description that anybody may see; the rest is for processes.
 SHOWN = ("params_schema", "label", "max_attempts", "timeout")
 
 
@@ -38,7 +38,7 @@ class KindNotFound(Exception):
 
 @attrs.frozen
 class Rerun:
-    """How many tasks run again; `next`: where to go on with the rest, None when there is none."""
+    """The number of tasks that run again; `next`: the cursor of the rest, None for none."""
 
     count: int
     next: str | None = None

@@ -54,7 +54,7 @@ log = structlog.get_logger(__name__)
 
 GROUP = "notifications"
 COUNT = 100
-# How many entries wait here at most, and of how many the fields are kept meanwhile.
+# Most entries that wait here, and most whose fields are kept meanwhile.
 MOST_KNOWN = 10_000
 MOST_HELD = 200
 # Shorter than the client waits for any answer.
@@ -62,7 +62,7 @@ BLOCK_SECONDS = 0.5
 # Longer than an entry takes: what another pump has read for so long, it will not finish.
 CLAIM_SECONDS = 10.0
 CLAIM_MS = int(CLAIM_SECONDS * 1000)
-# How long after its reading nobody else may have taken an entry over.
+# Nobody else can have taken an entry over within this long after its reading [s].
 OURS_SECONDS = CLAIM_SECONDS / 2
 OURS_MS = int(OURS_SECONDS * 1000)
 BACKOFF_SECONDS = 1.0
@@ -123,7 +123,7 @@ class Event:
         written: dict[str, Any] = {name: _text(entry.get(name.encode(), b"")) for name in WRITTEN}
         note: dict[str, Any] = {}
         if written["kind"] in SAID:
-            # What it says stands where the result of a task does.
+            # Its text stands in the place of a task's result.
             note, result = _note(result), None
         return cls(
             **{name: text for name, text in written.items() if text},
@@ -211,7 +211,7 @@ class Event:
 
     @property
     def key(self) -> str:
-        """What it is about: deliveries of one key arrive in their order."""
+        """The subject: deliveries of one key arrive in their order."""
         return f"{self._subject}:{self._subject_id}"
 
     def webhook_data(self) -> dict[str, Any]:
@@ -306,7 +306,7 @@ SAID = ("note", "ask")
 OF_TASKS = ("task", "withdraw", *SAID)
 # The texts of a note; a question has all of them.
 NOTED = ("title", "content", "severity", "name", "note")
-# What an entry has under `notify` whose end is no news: it is posted to its callback.
+# The value of `notify` of an entry whose end is no news: it is posted to its callback only.
 CALLBACK_ALONE = b"c"
 # Errors that pass; every other error is the entry's own.
 OUTAGES = (RedisError, PyMongoError, OSError, NoTurn)

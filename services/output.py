@@ -7,7 +7,7 @@ import orjson
 
 from services.queue import LoggedEvents
 
-# Of a report, what a line of the output has.
+# Fields of a report that a line of the output has.
 SHOWN = ("updated_at", "attempt", "status", "current_step_name", "message")
 
 

@@ -8,7 +8,7 @@ from services.queue import QueueService
 
 log = structlog.get_logger(__name__)
 
-# How often it is looked for them [s].
+# Interval at which stalled attempts are looked for [s].
 LOOK_SECONDS = 5.0
 # A lease must have run out this long ago: until then a worker may take the task back [s].
 OVERDUE_SECONDS = 3.0

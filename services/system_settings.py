@@ -19,7 +19,7 @@ __all__ = ["InvalidSetting", "SettingsFollower", "SystemSettings", "SystemSettin
 log = structlog.get_logger(__name__)
 
 SHOWN_NAME = 60
-# How long to wait before settings are read again that could not be read.
+# Wait before settings that could not be read are read again [s].
 RELOAD_RETRY_SECONDS = 0.5
 
 

@@ -46,11 +46,11 @@ from tornado_rt.work import first_fragment
 from tornado_rt.work.params.faults import PLACE
 from tornado_rt.work.texts import phrase
 
-# How many tasks of a batch are read before others are served.
+# Number of tasks of a batch that are read before others are served.
 AT_ONCE = 50
 # A body of the first version has one of these.
 SEED_FIELDS = {"symbol", "symbols"}
-# How old what is said of the workers of kinds may be.
+# Greatest age of the knowledge about the workers of kinds [s].
 STATES_SECONDS = 1.0
 
 

@@ -49,7 +49,7 @@ Message = str | tuple[str, str]
 
 @attrs.frozen
 class Shelf:
-    """What loads its messages together: files, and the folder of its catalogues."""
+    """A part that loads its messages together: files, and the folder of its catalogues."""
 
     sources: tuple[str, ...]
     folder: str

@@ -97,10 +97,10 @@ from tornado_rt.work.attempts.fork_guard import ports_guarded
 
 log = structlog.get_logger(__name__)
 
-# What deliveries that are under way get at a stop; the next start repeats them.
+# Grace of deliveries that are under way at a stop [s]; the next start repeats them.
 DELIVERY_GRACE_SECONDS = 2.0
 WORKER_PORT = "worker_port"
-# How often notifications that came are compared with those that are stored.
+# Interval at which notifications that came are compared with those that are stored [s].
 USER_CHECK_SECONDS = 2.0
 
 
@@ -229,7 +229,7 @@ async def open_server(
     links = MailLinks(settings.server.public_url or own_url, email_secret)
     absent = await open_absent(stack, settings, database, telling, vapid_key, links)
     serve_absent(core, telling, absent, texts.types)
-    # What it makes of ends is owed to all outlets.
+    # It comes behind the outlets: it owes its notifications of ends to all of them.
     open_outbox(stack, core, telling, process)
     topics = TopicService(
         core.shared,

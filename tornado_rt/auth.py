@@ -24,7 +24,7 @@ NO_SCOPES: frozenset[str] = frozenset()
 USER_ID_LENGTH = 255
 # More than headers may have.
 MOST_TOKEN_BYTES = 65536
-# How many good tokens are remembered.
+# Most good tokens that are remembered.
 REMEMBERED = 10_000
 REASON_LENGTH = 200
 # Patterns of topics that one token may have, and characters of each.

@@ -1,11 +1,11 @@
-"""What waits for a reader that is slower than its news."""
+"""The backlog: frames that wait for a reader that is slower than its news."""
 
 from collections import deque
 from collections.abc import Callable
 
 from tornado_rt.protocol import Message
 
-# How much of it is joined into one write.
+# Most bytes of the backlog that are joined into one write.
 WRITE_BYTES = 65536
 
 Encode = Callable[[Message], bytes]

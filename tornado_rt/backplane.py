@@ -212,7 +212,7 @@ class Backplane:
                 return
             self._deadlines.popleft()
             if self._waiting.get(topic) is waiting:
-                # Whoever comes next asks Redis again.
+                # The next caller asks Redis again.
                 del self._waiting[topic]
                 for confirmed in waiting:
                     if not confirmed.done():

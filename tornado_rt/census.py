@@ -16,7 +16,7 @@ from tornado_rt.protocol import CloseCode, Message
 from tornado_rt.work.texts import Text, msgid
 
 T = TypeVar("T")
-# What is said when there are as many open connections as there may be, by whose they are.
+# Words for a bound that is reached, by the scope of the bound.
 LIMITS = {
     "user": msgid("at most {limit} open connections a user"),
     "address": msgid("at most {limit} open connections an address"),
@@ -30,7 +30,7 @@ TICK = 2**-20
 
 
 class Transport(StrEnum):
-    """How a subscriber is connected."""
+    """The transport of a subscriber."""
 
     WEBSOCKET = "websocket"
     SSE = "sse"

@@ -23,8 +23,8 @@ log = structlog.get_logger(__name__)
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
-# How long to wait before one that died is started again: doubled each time, from the first on when
-# it has lived for a while.
+# Waits before a child that died is started again: doubled each time; the first one again once it
+# has lived for a while.
 FIRST_PAUSE_SECONDS = 0.5
 MOST_PAUSE_SECONDS = 10.0
 STEADY_SECONDS = 10.0
@@ -35,7 +35,7 @@ PR_SET_PDEATHSIG = 1
 PRIVATE_UMASK = 0o077
 # A larger log is put aside, and replaces the one put aside before.
 MOST_LOG_BYTES = 10 * 2**20
-# How often the log of a running child is looked at.
+# Interval at which the log of a running child is read.
 LOG_SECONDS = 1.0
 
 

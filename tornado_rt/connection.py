@@ -39,7 +39,7 @@ CLOSING = {
     "close_codes": orjson.Fragment(orjson.dumps(CLOSE_CODES)),
     "reconnect": orjson.Fragment(orjson.dumps(RECONNECT)),
 }
-# How often to look whether a connection that is still reading its log is done.
+# Interval at which a connection that is still reading its log is looked at.
 OPENING_SECONDS = 0.2
 
 

@@ -1,4 +1,4 @@
-"""What a server and a worker process have in common."""
+"""The parts that a server and a worker process have in common."""
 
 import asyncio
 import contextlib
@@ -34,14 +34,14 @@ from tornado_rt.work.attempts.fork_guard import loop_guarded
 
 T = TypeVar("T")
 
-# How long a start tries again while Redis is slow, and how long it rests between.
+# A start tries again for this long while Redis is slow, and rests this long between.
 START_SECONDS = 10.0
 START_RETRY_SECONDS = 0.1
 
 
 @attrs.frozen
 class Core:
-    """What a server and a worker process have in common.
+    """The parts that a server and a worker process have in common.
 
     `redis` has the queue and all messages, `shared` the registry of connections and the tickets: in
     a cluster two slots, and so two nodes.

@@ -81,7 +81,7 @@ class Inflater:
     def __init__(self, agreed: str) -> None:
         self._keeps = THEIRS_ALONE not in agreed
         self._window: zlib._Decompress | None = None
-        # How many DEFLATE streams the message has ended.
+        # Number of DEFLATE streams that the message has ended.
         self._streams = 0
 
     def inflate(self, data: bytes, most: int, *, end: bool = True) -> bytes:

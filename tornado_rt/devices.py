@@ -1,4 +1,4 @@
-"""Which devices of a user were connected when, and why each was closed: the last ones, in Redis.
+"""The last connections of each user's devices, and why each was closed, in Redis.
 
 Each process keeps what has changed, and writes it once a second, many users in one call: a
 connection costs no round trip. More than a bound is not kept: then the newest are.

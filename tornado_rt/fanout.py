@@ -11,7 +11,7 @@ from tornado_rt.protocol import Bundle, Message
 
 # Up to this many receivers are served before the loop runs.
 SMALL = 64
-# How long a slice lasts before the loop runs [s], and after how many writes to look. The
+# A slice lasts this long before the loop runs [s]; the clock is read after this many writes. The
 # shorter it is, the more messages come while one is on its way, and go together in one write.
 SLICE_SECONDS = 0.0002
 LOOK_EVERY = 8

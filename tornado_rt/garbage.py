@@ -1,4 +1,4 @@
-"""How the garbage collector runs in our processes."""
+"""Settings of the garbage collector in our processes."""
 
 import gc
 

@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 # A process that has not answered by then is slow, or dying: its part is missing.
 ANSWER_SECONDS = 1.5
-# How long an answer is kept that nobody reads.
+# An answer that nobody reads is kept for this long.
 KEPT_SECONDS = 10
 # A blocking read is asked again after this long.
 READ_SECONDS = 0.3

@@ -68,7 +68,7 @@ class Heartbeats:
         while self._done < last:
             self._done += 1
             for sleeper in self._buckets.pop(self._done, ()):
-                # What another's waking removed or moved is passed over.
+                # Skip subscribers that another's waking has removed or moved.
                 if sleeper.bucket == self._done:
                     self._wake(sleeper, now, heartbeat)
 

@@ -12,7 +12,7 @@ from tornado_rt.work.attempts.guarded_task import GuardedTask
 log = structlog.get_logger(__name__)
 
 REPEAT_SECONDS = 0.1
-# How long to wait before a job that died is run again.
+# Wait before a job that died is run again [s].
 AGAIN_SECONDS = 1.0
 
 

@@ -69,7 +69,7 @@ class Faults:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of faults."""
         return len(self._texts)
 
     def add(self, text: str) -> _Wrong:

@@ -29,12 +29,12 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # A signal that comes while a handler ignores it is lost: what it changed is taken back this soon.
 RESTORE_SECONDS = 0.1
 CHECK_SECONDS = 1.0
-# How long beyond its time a stop may take: while the loop is blocked, and while it runs.
+# A stop may exceed its time by this much [s]: while the loop is blocked, and while it runs.
 BLOCKED_SECONDS = 5.0
 OVERDUE_SECONDS = 30.0
-# How long what is left on the loop may take to end when it is cancelled.
+# Tasks that are left on the loop have this long to end when they are cancelled [s].
 LEFTOVER_SECONDS = 0.5
-# How long the interpreter may take to end.
+# The interpreter has this long to end [s].
 EXIT_SECONDS = 1.0
 OVERDUE = 1
 # A shell's exit status for a process that a signal ended begins here.

@@ -75,7 +75,7 @@ def _host_logger(*_: Any) -> logging.Logger:
 
 
 class _Hosted:
-    """How many servers are inside of applications of this process."""
+    """The number of servers inside of applications of this process."""
 
     count = 0
 

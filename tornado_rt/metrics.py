@@ -24,7 +24,7 @@ from tornado_rt import __version__
 # Files there are memory: a disk that is full stops no process.
 MEMORY = Path("/dev/shm")
 FOLDER_PREFIX = "tornado_rt-metrics-"
-# How old the counts of messages may be that another process answers with.
+# Greatest age of the counts that another process answers with [s].
 SHARED_SECONDS = 1.0
 
 # Bounds of waits and of runs, from what starts at once to what takes a day [s].
@@ -69,7 +69,7 @@ class Metrics:
     def __init__(self, folder: str = "") -> None:
         registry = self._registry = CollectorRegistry()
         self._folder = folder
-        # What is of the whole system, whichever process serves it.
+        # Metrics of the whole system, whichever process serves them.
         self._collectors: list[Collector] = []
         self._measures: list[Callable[[], None]] = []
         self.tally = Tally()

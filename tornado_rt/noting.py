@@ -10,7 +10,7 @@ from tornado.httputil import HTTPServerRequest
 
 from tornado_rt.work.values import cut
 
-# Of a body and of an answer, this much is noted [bytes].
+# Most bytes of a body, and of an answer, that are noted.
 NOTED_BYTES = 2048
 # Members with such names are not noted, however deep they stand.
 SECRET = ("secret", "token", "password")
@@ -20,7 +20,7 @@ CREDENTIALS = ("token", "ticket")
 
 @attrs.frozen(kw_only=True)
 class Act:
-    """What somebody did: `data` is what they asked for, `result` the answer, both JSON.
+    """One action: `data` is the request, `result` the answer, both JSON.
 
     `via` is "http" or "command"; `address` is None for a command.
     """

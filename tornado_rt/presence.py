@@ -1,4 +1,4 @@
-"""Who is connected to which process, kept in Redis: limits and statistics over all processes.
+"""The connections of all processes, kept in Redis: limits and statistics over all of them.
 
 Each process keeps its own counts, absolute ones, under keys that expire when it is not heard of:
 what a killed process leaves is gone by itself. All keys share one hash tag, for Redis Cluster.
@@ -43,7 +43,7 @@ CHUNK = 5000
 
 @attrs.define
 class _Counts:
-    """How many connections each user, or each address, has here; `changed`: not sent yet."""
+    """Connections here, counted by user or by address; `changed`: not sent yet."""
 
     key: str
     of_one: Callable[[str], int]

@@ -1,4 +1,4 @@
-"""What stands on the wire: message types, codes, topics, cursors, and the envelope.
+"""The wire protocol: message types, codes, topics, cursors, and the envelope.
 
 The envelope `{"type", "data", "id"?}` is the text frame of a WebSocket and the message on a Redis
 channel, byte for byte. The Lua scripts of the services write the same envelope. A connection of
@@ -355,7 +355,7 @@ class Message:
 
     @cached_property
     def count(self) -> int:
-        """How many messages it is."""
+        """The number of messages in it."""
         return len(self.parts)
 
     @cached_property

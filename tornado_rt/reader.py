@@ -21,13 +21,13 @@ from tornado_rt.work.texts import Text
 TEXTS = ("message", "current_step_name", "error", "unit")
 # Texts of a kind and its schema.
 TITLES = ("title", "description")
-# As many frames are kept as are on their way to many.
+# Most frames that are kept: as many as are on their way to several readers.
 MOST_FRAMES = 64
 
 
 @attrs.frozen
 class Reader:
-    """Who reads an answer: `asked` is the language, None for one that was not said.
+    """The reader of an answer: `asked` is their language, None if they have named none.
 
     Then the task says, if its submitter did.
     """

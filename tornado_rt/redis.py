@@ -1,4 +1,4 @@
-"""How this product connects to Redis: bounded connections, quick to give up, quick to return.
+"""Connections to Redis: bounded, quick to give up, quick to return.
 
 | URL | |
 | --- | --- |
@@ -51,12 +51,13 @@ from tornado_rt.store_urls import without_credentials
 MAINTENANCE_SECONDS = 60.0
 # It is no setting: each repetition adds its own wait to that of the caller.
 RETRIES = 2
-# How long one of several is asked for the master [s]: two may be silent in the time that we have.
+# Longest wait for one node's word on the master [s]: two nodes may be silent within our time.
 GUIDE_SECONDS = 0.25
 DEFAULTS = StoreSettings()
 # Prefix of every key that is not the queue's.
 SHARED_HOME = "{rt}:"
-# How a connection names itself. Made once: each would read the version from the installed files.
+# The name that a connection gives itself. Made once: each would read the version from the installed
+# files.
 DRIVER = DriverInfo()
 # Stands before every script: it deletes a key of ours that is of another type.
 KEY_TYPES = (Path(__file__).parent / "key_types.lua").read_text()
@@ -219,7 +220,8 @@ class _Master:
     async def find(self) -> Address:
         """Return its address. Raise redis.exceptions.ConnectionError when nobody knows."""
         address = await self._find()
-        # Of several that find the new one together, the first cuts; the others are on their way.
+        # When several find the new master together, the first one cuts the old connections; the
+        # others are on their way.
         before, self._address = self._address, address
         if before not in (None, address) and self._pool is not None:
             # A subscription is among them. Whatever else is cut off is sent again.

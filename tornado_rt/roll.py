@@ -14,7 +14,7 @@ from tornado_rt.hub import Hub
 from tornado_rt.protocol import CloseCode, ErrorCode, Message, MessageType, iso_time
 
 LIST, CLOSE = "connections", "close"
-# Of one connection of many topics this many are shown.
+# Most topics that are shown of one connection.
 SHOWN_TOPICS = 20
 
 CLOSED = Message.of(
@@ -25,7 +25,7 @@ CLOSED = Message.of(
 
 @attrs.frozen(kw_only=True)
 class Chosen:
-    """Which connections; what is empty does not matter."""
+    """A filter of connections; an empty field matches all."""
 
     id: str = ""
     user: str = ""

@@ -50,7 +50,7 @@ from tornado_rt.work.values import cut
 
 # Says of a close frame that it has no code.
 NO_CODE = 1005
-# How long the frames of one socket are read before the loop turns [s].
+# The frames of one socket are read for this long before the loop turns [s].
 TURN_SECONDS = 0.002
 # `connected` follows at once: both go in one segment. The answer goes alone when nothing has
 # followed after 200 ms (`MSG_MORE` of send(2), which only Linux has).

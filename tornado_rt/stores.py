@@ -48,7 +48,7 @@ from tornado_rt.work.attempts import fork_guard
 PASSWORD_FILE = "password"
 USER = "tornado_rt"
 LEAST_REDIS = (6, 2)
-# How often another port is tried when somebody took the one that was free.
+# Number of other ports that are tried when somebody took the one that was free.
 PORTS = 3
 LOCK_SECONDS = 3.0
 ADMIN_SECONDS = 10.0

@@ -18,7 +18,7 @@ from tornado_rt.feed import Feed, Opening
 from tornado_rt.problems import STORE_ERRORS
 from tornado_rt.protocol import Cursor, Message, MessageType
 
-# How long to wait before a gap is read again that could not be read [s].
+# Shortest and longest wait before a gap that could not be read is read again [s].
 GAP_RETRY_SECONDS = (0.3, 0.9)
 
 
@@ -161,7 +161,8 @@ class Subscription:
                 opening = await self.feed.read(self._cursor)
             except STORE_ERRORS:
                 if self.state is State.FILLING:
-                    # What has come is tried again: of a feed without gaps it waits for the log.
+                    # Deliver again what has come: a feed without gaps keeps it until its log is
+                    # read.
                     self.state = State.BEHIND
                     self._release()
                     await asyncio.sleep(random.uniform(*GAP_RETRY_SECONDS))
@@ -181,7 +182,7 @@ class Subscription:
             resync = Message.of(MessageType.RESYNC, reason, str(opening.begin))
             self._carrier.forward(self, resync)
         for message in opening.messages:
-            # What comes after a resync replaces all that came before.
+            # Messages after a resync replace all earlier ones.
             if opening.resync is not None or self._is_new(message.cursor):
                 self._forward(message)
         if self._has_ended():
@@ -224,7 +225,7 @@ class Subscription:
     def _forward(self, message: Message) -> None:
         if self.state is State.ENDED:
             return
-        # What is still missing before it is replaced by it, or was there.
+        # It replaces the messages before it that are still missing, or they have come already.
         if message.cursor is not None and self._is_ahead(message.cursor):
             self._cursor = message.cursor
         self._carrier.forward(self, message)

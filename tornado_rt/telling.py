@@ -1,4 +1,4 @@
-"""What tells users and other programs: notifications, webhooks, push, mail, and the outbox."""
+"""The services that tell users and other programs: notifications, webhooks, push, mail, outbox."""
 
 import contextlib
 import socket
@@ -49,7 +49,7 @@ DELIVERY_VISIBILITY_SECONDS = 60.0
 
 @attrs.frozen
 class Telling:
-    """What tells users and programs of others: notifications, webhooks, and their deliveries."""
+    """The services that tell users and other programs: notifications, webhooks, and deliveries."""
 
     access: MongoAccess
     notifications: NotificationService
@@ -82,7 +82,7 @@ class Texts:
 
 @attrs.frozen
 class Absent:
-    """What tells users who are not there: where each is found, and the kinds of deliveries."""
+    """The services for users who are away: their addresses, and the kinds of deliveries."""
 
     subscriptions: Subscriptions
     addresses: Addresses

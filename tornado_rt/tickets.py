@@ -31,7 +31,7 @@ FORM = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 class TooManyTickets(Exception):
-    """As many tickets of the user wait as may; `retry_after` says how long [s]."""
+    """The user has all tickets that may wait; `retry_after` is when one is free again [s]."""
 
     def __init__(self, most: int, retry_after: float) -> None:
         super().__init__(phrase("{most} tickets wait to be used", most=most))

@@ -24,7 +24,7 @@ class NoTurn(Exception):
 
 
 class TooManyWaiting(NoTurn):
-    """As many of this key wait as are allowed to."""
+    """As many requests of this key wait as are allowed."""
 
 
 @attrs.frozen(eq=False)

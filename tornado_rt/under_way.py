@@ -6,7 +6,7 @@ import contextvars
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-# How long what was refused at a stop has to end, and clients to take their answers [s].
+# Refused requests have this long to end at a stop, and clients this long to take their answers [s].
 REFUSED_SECONDS = 1.0
 
 

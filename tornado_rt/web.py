@@ -573,7 +573,7 @@ class ApiHandler(BaseHandler):
 
     @property
     def work_seconds(self) -> float:
-        """How long work may go on that can be ended and continued: half of a request's time [s]."""
+        """The time for work that can be ended and continued: half of a request's time [s]."""
         return self.settings.get("request_timeout_seconds", 0.0) / 2 or math.inf
 
     def raw_body(self) -> bytes:

@@ -19,9 +19,9 @@ from tornado_rt.protocol import Message
 
 # As much as TLS puts into one record: nothing is left inside of it, unseen by the selector.
 READ_BYTES = 16384
-# How long a peer has to take what is left, and a WebSocket's to answer the close frame [s].
+# A peer has this long to take the rest, and a WebSocket's peer to answer the close frame [s].
 LINGER_SECONDS = 5.0
-# How long a peer has to close when nothing more will be sent, and how much is taken meanwhile [B].
+# When nothing more will be sent, a peer has this long to close [s], and may send this much [B].
 HANG_UP_SECONDS = 1.0
 HANG_UP_BYTES = 16 * 1024 * 1024
 INTERNET = (socket.AF_INET, socket.AF_INET6)

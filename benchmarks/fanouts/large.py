@@ -1,4 +1,4 @@
-"""What only this product is asked: one user among very many, fairness, the cost of heartbeats."""
+"""Questions for this product alone: one user among very many, fairness, the cost of heartbeats."""
 
 import json
 import statistics
@@ -19,7 +19,7 @@ from tornado_rt.protocol import Message, MessageType, channel, user_topic
 from tornado_rt.stores import running_addresses
 
 NOTIFICATIONS = 300
-# How often the concurrent request is made: a probe, not a load.
+# Interval of the concurrent request [s]: a probe, not a load.
 PROBE_SECONDS = 0.005
 BASELINE_SECONDS = 10.0
 

@@ -18,7 +18,7 @@ WINDOW = 64
 
 
 class Transport(StrEnum):
-    """How a client listens."""
+    """The protocol of a client."""
 
     WEBSOCKET = "ws"
     SSE = "sse"
@@ -45,7 +45,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 class LoadClient:
-    """So many open connections to one server; left, they are closed.
+    """A context of this many open connections to one server; left, they are closed.
 
     `greeted`: a connection counts as open from its first message. `tokens`: a file with one JWT a
     line. Raise Failed when not all can be opened. `opening_seconds`: how long that took.

@@ -1,4 +1,4 @@
-"""How a message reaches each server, with the time at which it was sent."""
+"""Publishers: they bring a message to each server, with the time at which it was sent."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""What is measured of each server alike."""
+"""Measurements that every server gets alike."""
 
 import time
 from typing import Any

@@ -43,13 +43,13 @@ PACKAGES = {
     "websockets": ["websockets~=17.4.0"],
 }
 MODULE_FOLDERS = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules")
-# What our envelope takes without `content`.
+# Bytes of our envelope without `content`.
 ENVELOPE_BYTES = 299
 
 
 @attrs.frozen
 class Cores:
-    """Which core the server has, and which one the client."""
+    """The core of the server, and that of the client."""
 
     server: int
     client: int
@@ -92,7 +92,7 @@ class Target:
 
 @attrs.frozen
 class Need:
-    """What a server is started for: so many connections, messages of so many bytes."""
+    """The load that a server is started for: number of connections, bytes of a message."""
 
     connections: int
     size: int

@@ -19,7 +19,7 @@ TEXT, CLOSE = 1, 8
 
 @attrs.frozen
 class Answer:
-    """What came, and after how many seconds."""
+    """The answer, and its time [s]."""
 
     status: int
     content: bytes

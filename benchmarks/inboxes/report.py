@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from benchmarks.inboxes.rounds import RATES, STALL_SECONDS, Cost, Found, Measure
 from benchmarks.inboxes.servers import Way
 
-# What each size has of each way, the smallest size first.
+# The results of each way at each size, the smallest size first.
 Sizes = Mapping[int, Mapping[Way, Found]]
 
 # Seconds a request, at any size.

@@ -1,4 +1,4 @@
-"""What is measured of each server alike, of one inbox."""
+"""Measurements of one inbox that every server gets alike."""
 
 import asyncio
 import itertools
@@ -27,7 +27,7 @@ BEHIND = 10
 CREATORS = 64
 READERS = 16
 WARM = 5
-# What a request leaves to do is done in less.
+# Work that a request leaves behind is done in less.
 PAUSE_SECONDS = 0.01
 SETTLE_SECONDS = 0.3
 PROBE_SECONDS = 0.005
@@ -37,7 +37,7 @@ PHASE_SECONDS = 900.0
 
 
 class Measure(StrEnum):
-    """What one request does; of the two rates, one of many that are made at once."""
+    """A request that is timed; for the two rates many are made at once."""
 
     LIST = "list of 50, after a change"
     SAME_LIST = "list of 50, unchanged"
@@ -71,14 +71,14 @@ class Cost:
 
 @attrs.frozen
 class Probed:
-    """What a probe of an idle server met; all in seconds."""
+    """Times that a probe of an idle server met; all in seconds."""
 
     seconds: float
     requests: int
     longest: Sequence[float]
     stalls: int
     refused: int
-    # How late the probe itself was: what the machine adds.
+    # The lateness of the probe itself: the machine's share.
     late: float
 
 
@@ -95,7 +95,7 @@ class Found:
 
 @attrs.frozen
 class Need:
-    """How many requests of each kind, and how long rates and the probe take [s]."""
+    """Number of requests of each kind, and length of rates and of the probe [s]."""
 
     samples: int
     seconds: float

@@ -34,7 +34,7 @@ START_SECONDS = 300.0
 
 
 class Way(StrEnum):
-    """How the inbox is served."""
+    """The way in which the inbox is served."""
 
     OURS = "ours"
     NAIVE = "naive"

@@ -41,7 +41,7 @@ function add(path, joined) {
     joined.declared.set(name, path);
   }
   const text = source.replaceAll(IMPORT, "").replaceAll(REEXPORT, "").replaceAll(/^export /gm, "");
-  // Of those before, a part imports all: deleted and set again it stands behind them.
+  // A part imports all parts before it: deleted and set again it stands behind them.
   joined.parts.delete(path);
   joined.parts.set(path, text.trim());
 }

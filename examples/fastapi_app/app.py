@@ -20,7 +20,7 @@ RT_JWT_SECRET = os.environ["RT_JWT_SECRET"]
 PAGE = Path(__file__).parent / "page.html"
 # An endpoint does not wait longer for a server that is away [s].
 PATIENCE = 3.0
-# How long a page may follow before it asks for another token [s].
+# A page may follow for this long before it asks for another token [s].
 PAGE_SECONDS = 600.0
 USERS = {"alice": "wonderland", "bob": "builder"}
 

@@ -14,7 +14,7 @@ from tornado_rt.work.texts import phrase
 HOLDERS = "holders"
 # Of more running tasks it is not counted who has them.
 MOST_COUNTED = 10_000
-# How a process claims that has workers elsewhere, for all of them together.
+# The name under which a process claims for all of its workers elsewhere.
 TOGETHER = "remote:"
 TOLD = ("host", "pid", "version", "language", "address")
 

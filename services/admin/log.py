@@ -14,10 +14,10 @@ from tornado_rt.protocol import iso_time
 
 log = structlog.get_logger(__name__)
 
-# Of one page this many entries are looked at, when those of one user are asked for.
+# Most entries of one page that are read when those of one user are asked for.
 LOOKED_AT = 2000
 READ_AT_ONCE = 200
-# Of each of the two numbers of an id.
+# Greatest value of each of the two numbers of an id.
 GREATEST = 2**64 - 1
 
 

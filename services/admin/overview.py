@@ -1,4 +1,4 @@
-"""How everything stands now."""
+"""The state of everything now."""
 
 from typing import Any
 

@@ -53,7 +53,7 @@ TITLES_OF_ANALYSTS = {
 
 @attrs.frozen
 class TaskParams:
-    """How an analysis is to be made; `research_depth` from 1 (quick) to 5 (full)."""
+    """The options of an analysis; `research_depth` from 1 (quick) to 5 (full)."""
 
     analysts: list[Analyst] = attrs.field(
         factory=_usual_analysts, validator=_check_analysts, metadata=EACH_ONCE

@@ -12,7 +12,7 @@ from tornado_rt.work import MAX_MESSAGE_LENGTH, Plan, Run, clean_text, first_fra
 from tornado_rt.work.forecast import Forecast
 from tornado_rt.work.values import cut
 
-# How much of a step that is none is said.
+# Most characters of an unknown step that are repeated.
 MAX_STEP_LENGTH = 100
 
 
@@ -64,7 +64,7 @@ class RedisProgressTracker:
 
     @property
     def progress(self) -> float:
-        """How much is done, from 0 to 100."""
+        """The progress, from 0 to 100."""
         return self._run.progress
 
     def expect(self, forecast: Forecast | None) -> None:

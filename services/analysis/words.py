@@ -1,4 +1,4 @@
-"""How people and receivers of callbacks are told of an analysis."""
+"""Words about an analysis, for people and for receivers of callbacks."""
 
 from services.analysis.plan import NAME
 

@@ -26,10 +26,10 @@ log = structlog.get_logger(__name__)
 
 # The waits between the attempts [s]: eleven attempts in 23.7 hours. What is set is their scale.
 RETRY_SECONDS = (5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800, 28800)
-# How long a store may be away before the next look, which counts as no attempt.
+# A store may be away for this long before the next look, which counts as no attempt [s].
 STORE_SECONDS = 5.0
-# How often one looks that waits for an earlier one of its lane which is under way, and how long it
-# waits beyond the next attempt of that one.
+# A delivery that waits for an earlier one of its lane looks this often whether that is under way,
+# and waits this much longer than the next attempt of that one [s].
 LOOK_SECONDS = 1.0
 # The longest attempt of a kind that names none [s].
 ATTEMPT_SECONDS = 60.0
@@ -85,7 +85,7 @@ class PreparedDelivery:
 
     @property
     def rules(self) -> Rules:
-        """How it ends."""
+        """The rules for its end."""
         return self._prepared.rules
 
     def last_fragment(self, outcome: Outcome, error: str) -> bytes | None:

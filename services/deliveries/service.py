@@ -23,7 +23,7 @@ from tornado_rt.work.texts import phrase
 ENDED = {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.DEAD}
 # The queue counts also attempts that only found an earlier delivery of their key under way.
 MOST_ATTEMPTS = 10**9
-# As many are looked at.
+# Most deliveries that are looked at.
 MOST_RECENT = 100
 NOTHING_YET = b'"progress":0.0'
 

@@ -1,4 +1,4 @@
-"""What waits to be told by mail, in the collection `email_digests`.
+"""Notifications that wait to be told by mail, in the collection `email_digests`.
 
 A document a user: `waiting`, the ids that are to be told, and `told`, the last that were.
 """

@@ -1,4 +1,4 @@
-"""How long tasks take: what is learned of those that have ended."""
+"""Lengths of tasks, learned from those that have ended."""
 
 from services.estimates.estimates import Estimates, History
 from services.estimates.files import FileHistory

@@ -29,11 +29,11 @@ log = structlog.get_logger(__name__)
 
 # Lessons are read again after this long [s].
 FRESH_SECONDS = 2.0
-# How long the start of a task may wait for what is known of it [s].
+# The start of a task waits this long for its estimate [s].
 PATIENCE_SECONDS = 0.5
 # Sorts of tasks that are remembered.
 MOST_KNOWN = 1000
-# Of one sort of task, this often a process tells what it has taught [s].
+# A process tells what it has learned of one sort of task this often [s].
 LESSON_SECONDS = 0.2
 # More lessons than these are learned in a thread, so that the loop does not wait for them.
 MOST_AT_ONCE = 4
@@ -42,7 +42,7 @@ READ_TOGETHER = 100
 MOST_LESSONS = 64
 # The variance of the logs of lengths of tasks of other plans counts at least this much.
 LEAST_OTHER_PACE = 0.1
-# How far a length may be from what is expected, as a factor.
+# A length may differ from the expected one by this factor.
 MOST_FACTOR = 1e6
 
 Entries = tuple[list[bytes], list[bytes]]

@@ -26,9 +26,10 @@ from tornado_rt.work.forecast import (
     Way,
 )
 
-# How fast experts forget: the share of the newest task.
+# Rate at which experts forget: the share of the newest task.
 RATES = (0.6, 0.25, 0.1, 0.04)
-# How much of an expert's loss is kept from task to task, and what all get of each other's weight.
+# Share of an expert's loss that is kept from task to task, and share of its weight that all others
+# get.
 LOSS_KEPT = 0.95
 SHARED = 0.005
 # A prior counts as this many tasks.
@@ -37,7 +38,7 @@ SPREAD_RATE = 0.07
 LEAST_VARIANCE = 4e-4
 # A step of a variance is made up to this often as long, and takes at most this share of it away.
 MOST_STRIDE, MOST_DOWN = 2.0, 0.8
-# How far a miss moves an end of a band, in spreads. An end that moves misses a little more often
+# A miss moves an end of a band by this many spreads. An end that moves misses a little more often
 # than one that stands, so that it aims at fewer than one in ten.
 BAND_STEP = 0.05
 MISS = 0.08

@@ -394,7 +394,7 @@ def _rewritten(value: Any, kind: type | None) -> Any:
     try:
         return write_json(TEXT_HOOKS[kind](value, None), kind, PLACE, 0)
     except Wrong:
-        # Such as a choice beside dates.
+        # For example a choice beside dates.
         return value
 
 

@@ -25,7 +25,8 @@ log = structlog.get_logger(__name__)
 FOLDER = Path(__file__).parent
 # A lock that its owner does not renew ends after this time.
 LOCK_SECONDS = 10
-# How long another process may take for the migration, and how long one that stops stays connected.
+# Another process has this long for the migration, and one that stops stays connected for this long
+# [s].
 WAIT_SECONDS = 300.0
 LEAVE_SECONDS = 6.0
 POLL_SECONDS = 0.1

@@ -15,7 +15,7 @@ local function message(entry, offset)
   return '{"type":"' .. fields[2] .. '","data":' .. fields[4] .. ',"id":"' .. epoch .. '-' .. offset .. '"}'
 end
 
--- How many of the last events the record tells.
+-- Number of last events that the record has.
 local function told(kind, status, ended_at)
   if kind == 'task' then return ENDED[status] and 2 or 0 end
   return ended_at and ended_at ~= '' and 1 or 0

@@ -23,7 +23,7 @@ from tornado_rt.protocol import Cursor
 
 # A number that nobody reaches; one above it is a fault.
 MOST = 2**53
-# How many operations a later one names.
+# Most operations that a later one names.
 EARLIER = 16
 # Epochs of a user that are remembered; a cursor of an older one gets a resync.
 EPOCHS = 8
@@ -40,7 +40,7 @@ Document = dict[str, Any]
 
 @attrs.frozen
 class Counts:
-    """How many of a user's notifications are in each state; `unread` and `unseen` in the inbox."""
+    """Numbers of a user's notifications in each state; `unread` and `unseen` are in the inbox."""
 
     unread: int = 0
     unseen: int = 0
@@ -50,7 +50,7 @@ class Counts:
 
     @property
     def kept(self) -> int:
-        """How many count for the quota."""
+        """The number that counts for the quota."""
         return self.inbox + self.archived + self.snoozed
 
     def to_dict(self) -> dict[str, int]:
@@ -58,7 +58,7 @@ class Counts:
         return {name: getattr(self, name) for name in COUNTED}
 
     def of(self, states: Sequence[str]) -> int:
-        """How many are in one of some states that are shown."""
+        """The number in one of some states that are shown."""
         each = {
             UNREAD: self.unread,
             READ: self.inbox - self.unread,
@@ -238,7 +238,7 @@ class Account:
         # Nobody needs to look into one that is written into the account.
         is_open = (_number(stored.get("stamp", 0)) or 0) % 2 == 1
         operation = _unpacked(packed) if is_open or epoch is None else None
-        # Of a new account its first operation has the epoch.
+        # The first operation of a new account has the epoch.
         epoch_to_come = operation is not None and "epoch" in operation.after
         good = [one is not None for one in (*numbers.values(), *counted.values())]
         # Without a stamp no condition would hold.

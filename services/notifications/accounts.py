@@ -33,13 +33,13 @@ log = structlog.get_logger(__name__)
 DUPLICATE = 11000
 # A later write of the same batch waits until all of it is on disk.
 UNWAITED = WriteConcern(w=1, j=False)
-# How long the process that began an operation may take until another one finishes it [s].
+# The process that began an operation has this long to finish it, before another one does [s].
 PATIENCE_SECONDS = 0.25
 LOOK_SECONDS = 0.002
-# How many documents are looked at together.
+# Number of documents that are looked at together.
 LOOKED_AT = 200
 REMEMBERED = 10_000
-# How many documents one write changes at most: the embedded store serves nobody else meanwhile.
+# Most documents that one write changes: the embedded store serves nobody else meanwhile.
 TOGETHER = 50
 # Codes of MongoDB that are about the document: bad value, overflow, invalid BSON, a field's name,
 # validation, too large (as such and after an update), an index entry too long.

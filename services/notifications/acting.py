@@ -41,7 +41,7 @@ MOST_VERSIONS = 100
 
 @attrs.frozen
 class Done:
-    """How many a verb has changed, what takes it back, and the counts after it."""
+    """The number of changed ones, the version that takes the verb back, the counts after it."""
 
     changed: int
     undo: str | None

@@ -24,7 +24,7 @@ TOGETHER = 200
 
 @attrs.frozen
 class Announcement:
-    """What all users are told: the body of `POST /api/notifications`."""
+    """A notification for all users: the body of `POST /api/notifications`."""
 
     request: dict[str, Any]
 

@@ -42,9 +42,10 @@ TOGETHER = 200
 MOST_OF_A_USER = 20
 # Batches that are under way at once: while the store works on one, another is prepared.
 AT_ONCE = 2
-# How often intents are tried that others are first with.
+# Number of times that intents are tried when others come first.
 CONFLICTS = 50
-# How often an account is read again of which a document is newer, before it is counted.
+# Number of times that an account is read again when one of its documents is newer, before it is
+# counted.
 LOOKS = 10
 # Accounts that are remembered from the last operation.
 REMEMBERED = 10_000
@@ -68,7 +69,7 @@ class _Wish:
     def fail(self, error: BaseException) -> None:
         if not self.done.done():
             self.done.set_exception(error)
-            # Who asked may have given up.
+            # The caller may have given up.
             self.done.exception()
 
 

@@ -1,4 +1,4 @@
-"""What a setting names: files and texts that are read once, at start."""
+"""Files and texts that a setting names, read once at the start."""
 
 import tomllib
 from pathlib import Path

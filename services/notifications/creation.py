@@ -18,7 +18,7 @@ from services.notifications.templates import Templates
 from services.notifications.types import NotificationTypes
 from tornado_rt.bounds import read_moment
 
-# Of a draft these are not stored, or not as they are.
+# Fields of a draft that are not stored, or not as they are.
 NOT_STORED = ("user_id", "actions", "expires_at", "group_window", "pinned")
 
 

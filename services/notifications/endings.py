@@ -20,10 +20,10 @@ log = structlog.get_logger(__name__)
 WAIT_SECONDS = 1.0
 # The same for one that another process has begun, which should write it itself [s].
 OTHERS_SECONDS = 2.0
-# How often is looked for those that have waited long enough [s].
+# Interval at which entries that have waited long enough are looked for [s].
 LOOK_SECONDS = 0.1
 RETRY_SECONDS = 1.0
-# How many accounts one write changes.
+# Most accounts that one write changes.
 TOGETHER = 200
 
 End = Callable[[Mapping[str, Operation]], Awaitable[None]]

@@ -102,7 +102,7 @@ def _check_answer(_: Any, field: Any, value: Any) -> None:
 
 @attrs.frozen(kw_only=True)
 class Action:
-    """What a user may choose: a link to follow, or an answer that the application is told.
+    """A choice of the user: a link to follow, or an answer that the application gets.
 
     `answer` is True where the id says it all.
     """

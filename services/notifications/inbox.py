@@ -38,11 +38,11 @@ from services.notifications.models import (
 from services.notifications.pages import Pages, is_near
 from tornado_rt.mongo import connections_of
 
-# How many accounts are remembered.
+# Most accounts that are remembered.
 REMEMBERED = 1000
-# How often a list is read again that changed meanwhile.
+# Number of times that a list which changed meanwhile is read again.
 TRIES = 20
-# How many documents a request looks at; the next page goes on behind them.
+# Most documents that a request looks at; the next page goes on behind them.
 MOST_LOOKED_AT = 2000
 # The widest window, of places in the list.
 WIDEST = 4000
@@ -71,7 +71,7 @@ class Found:
     high: int | None = None
     # The number of the client's connections before it was read.
     seen: int = 0
-    # How often kept pages had been forgotten before.
+    # The count of forgotten pages before this read.
     drops: int = 0
     # Whether it is what there was at the version of the account, and nothing of later.
     is_exact: bool = False
@@ -289,7 +289,7 @@ class Walk:
         self._seq = account.seq
         self._version = account.version
         self._older_than: ObjectId | None = None
-        # How many there are: with all of them seen there is no lower one to look for.
+        # The number of all: once all are seen there is no lower one to look for.
         self._left: int | None = account.counts.of(self._states)
         self.place: str | None = None
         # Down to which place it has looked.

@@ -36,12 +36,12 @@ from tornado_rt.work.texts import phrase
 
 @attrs.frozen(kw_only=True)
 class Needs:
-    """Which documents are read before an intent is applied."""
+    """The documents that are read before an intent is applied."""
 
     ids: Sequence[Any] = ()
     key: str | None = None
     version: int | None = None
-    # How many places in the list, from where the quota stands.
+    # Number of places in the list, from the quota on.
     places: int = 0
 
 
@@ -76,7 +76,7 @@ class OfIds:
         return Needs(ids=self.ids)
 
 
-# How long before it is forgotten what was removed cannot be put back any more.
+# A removed document cannot be put back when less than this is left until it is forgotten [s].
 ALMOST = timedelta(minutes=1)
 # Says why one is kept and not pushed, by its user's preferences and the time; None: it is pushed.
 MuteOf = Callable[[Document, datetime], Mute | None]
@@ -191,7 +191,7 @@ def _missing(document: Document, fields: Document) -> tuple[str, ...]:
 
 @attrs.frozen
 class Changed:
-    """How many a verb has changed, and the version by which it is taken back.
+    """The number that a verb has changed, and the version by which it is taken back.
 
     `document` is the one that it was about, as it is then; None for several, or when it went.
     """

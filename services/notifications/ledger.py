@@ -29,7 +29,7 @@ UNDONE = (
     *("state", "seen_at", "read_at", "archived_at", "snoozed_until", "pinned", "due_at", "goes_at"),
     "key",
 )
-# How long one that was removed stays.
+# A removed document stays for this long.
 GONE_FOR = timedelta(days=1)
 # A change never takes these away.
 FIXED = {"_id", "user_id"}

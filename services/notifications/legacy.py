@@ -23,9 +23,9 @@ log = structlog.get_logger(__name__)
 COLLECTION = "notifications"
 # By which documents of the old layout events are known.
 EVENTS = "inbox_events"
-# How long after the move a pump that was cut off before may tell an event again.
+# A pump that was cut off before the move may repeat an event for this long after it [s].
 LATE = timedelta(days=1)
-# How many documents one write removes.
+# Most documents that one write removes.
 TOGETHER = 50
 # Only the old layout has these.
 OLD_FIELDS = {
@@ -145,7 +145,7 @@ class Legacy:
         key = old.get("dedupe_key")
         if unread and isinstance(key, str) and key:
             given["key"] = dedupe_key(key)
-        # Of one that tells no time it is not known how old it is.
+        # The age of a document without a time is unknown.
         since = datetime.now(UTC) if made_at == LONG_AGO else made_at
         goes = self._lifetime.fields(since, None, old["_id"])
         # One that is due already goes soon: nobody looks that far back.

@@ -8,7 +8,7 @@ import attrs
 
 from services.notifications.account import Document
 
-# Of those that were made at once, each goes at its own time within this part of their lifetime.
+# Documents that were made at once go at different times, within this share of their lifetime.
 SPREAD = 0.01
 # The same for those whose sender has named one time for many [s].
 SPREAD_SECONDS = 5.0

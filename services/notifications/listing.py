@@ -13,7 +13,7 @@ LIMIT = 20
 
 
 class State(StrEnum):
-    """Which part of a user's notifications."""
+    """The part of a user's notifications that a list shows."""
 
     INBOX = "inbox"
     ARCHIVED = "archived"

@@ -15,9 +15,9 @@ from services.notifications.models import StoreConflict, number_in
 from services.notifications.publication import message_of
 from tornado_rt.protocol import Cursor, Message, ResyncReason
 
-# How often a log is read again in which something changed meanwhile.
+# Number of times that a log which changed meanwhile is read again.
 TRIES = 20
-# How many versions, for each message that may be replayed, are looked through.
+# Versions that are looked through for each message that may be replayed.
 VERSIONS_A_MESSAGE = 4
 
 ReadAccount = Callable[[str], Awaitable[Account]]

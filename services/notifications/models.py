@@ -65,7 +65,7 @@ class AlreadyAnswered(Exception):
 
 
 class NotificationType(StrEnum):
-    """What it is about."""
+    """The subject of it."""
 
     ANALYSIS = "analysis"
     ALERT = "alert"
@@ -73,7 +73,7 @@ class NotificationType(StrEnum):
 
 
 class Severity(StrEnum):
-    """How it is shown."""
+    """The form in which it is shown."""
 
     INFO = "info"
     SUCCESS = "success"

@@ -25,17 +25,17 @@ from tornado_rt.turns import NoTurn
 
 log = structlog.get_logger(__name__)
 
-# How long its own process may take with a debt, and how often it is looked for those of others.
+# A process has this long for its own debt, and looks this often for debts of others [s].
 LEFT_SECONDS = 10.0
 RETRY_SECONDS = 1.0
-# How many are handed over at once.
+# Most debts that are handed over at once.
 TOGETHER = 100
 # Errors that pass.
 OUTAGES = (RedisError, PyMongoError, OSError, NoTurn)
 
 
 class Event(StrEnum):
-    """What has happened to a notification."""
+    """An event of a notification."""
 
     CREATED = "created"
     WITHDRAWN = "withdrawn"
@@ -57,7 +57,7 @@ class Debt:
     ids: Sequence[str] = ()
     channels: Sequence[str] = ()
     version: int = 0
-    # How long an e-mail waits for the user, who has said so [s]; None: they have not.
+    # An e-mail waits this long for the user, if they have said so [s]; None: they have not.
     email_delay: float | None = None
 
     def to_document(self) -> Document:

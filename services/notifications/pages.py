@@ -45,7 +45,7 @@ class Pages(Generic[P]):
     """Keeps pages from the top of a list, those that were used last."""
 
     def __init__(self) -> None:
-        # How often pages were forgotten: what was read before that is not kept.
+        # The number of times that pages were forgotten: a read that began before it is not kept.
         self.drops = 0
         self._kept: OrderedDict[Key, P] = OrderedDict()
         self._documents = 0

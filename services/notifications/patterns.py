@@ -19,7 +19,7 @@ from tornado_rt.work.values import cut
 VARIABLE = r"[a-z][a-z0-9_]{0,63}"
 PIECE = re.compile(rf"\{{\{{|\}}\}}|\{{({VARIABLE})\}}|[{{}}]")
 BRACES = {"{{": "{", "}}": "}"}
-# What a link begins with before its first place: a path here, or a host and what follows it.
+# The beginning of a link before its first place: a path here, or a host with its path.
 OF_LINK = re.compile(r"/(?![/\\])|https?://[^/?#\\]+[/?#]", re.IGNORECASE)
 DOT_SEGMENTS = {".", ".."}
 # Marks that turn the direction of all text behind them (UAX #9, explicit formatting characters).

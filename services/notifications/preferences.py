@@ -1,4 +1,4 @@
-"""What a user wants to be told of, and in which way.
+"""Preferences of users: the topics of their notifications, and the ways of each.
 
 A notification is always kept. These say whether it is pushed too, to the pages that are open and to
 the devices that are not, and whether it may become an e-mail.
@@ -169,7 +169,7 @@ class EmailPreference:
         fields = _table(stored)
         address_on = fields.get("address_on") is True
         try:
-            # Of a restored backup it may be a whole number.
+            # In a restored backup it may be a whole number.
             delay = fields.get("delay_seconds")
             return cls(address_on=address_on, delay_seconds=None if delay is None else float(delay))
         except (ValueError, TypeError, OverflowError):
@@ -178,7 +178,7 @@ class EmailPreference:
 
 @attrs.frozen(kw_only=True)
 class Preferences:
-    """What a user has chosen; also the body of `PUT /api/notifications/preferences`.
+    """The choices of a user; also the body of `PUT /api/notifications/preferences`.
 
     `types` names what the user decided on. All others go the ways of `default` or, while that is
     None, those of the list of types.
@@ -226,7 +226,7 @@ class Preferences:
 
 
 class PreferencesStore(Protocol):
-    """What keeps the preferences of users."""
+    """The store of users' preferences."""
 
     async def preferences(self, user_id: str) -> Preferences:
         """Return a user's; the defaults for who never chose."""

@@ -86,7 +86,7 @@ class Reading(Parts):
 
     async def replay(self, user_id: str, after: Cursor | None = None) -> NotificationReplay:
         """Return all that came after a cursor, oldest first; or why it cannot be had."""
-        # Who comes now shares their reads with the others that come, and needs no turn.
+        # A later caller shares the reads of the others, and needs no turn.
         account = await self._read_account(user_id)
         cursor = account.cursor(self._epochs.current)
         if after is None:

@@ -15,7 +15,7 @@ from services.notifications.models import number_in
 
 log = structlog.get_logger(__name__)
 
-# How many documents are copied by one write.
+# Most documents that one write copies.
 TOGETHER = 50
 
 

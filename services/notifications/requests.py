@@ -1,4 +1,4 @@
-"""What a device asks for, as JSON over HTTP and over a socket."""
+"""Requests of a device, as JSON over HTTP and over a socket."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,7 +18,7 @@ MOST_PAGES = 1_000_000
 CURSOR_LENGTH = 64
 WORDS_LENGTH = 200
 MOST_FILTERED = 20
-# How long one may be put off.
+# Longest time for which a notification may be put off.
 MOST_SNOOZE_SECONDS = 366 * 86400.0
 TOKEN_LENGTH = 2000
 ID_LENGTH = 64
@@ -39,7 +39,7 @@ def _types(_: Any, field: Any, value: list[str]) -> None:
 
 @attrs.frozen(kw_only=True)
 class Filter:
-    """Which notifications; `q` are words of the title."""
+    """A filter of notifications; `q` are words of the title."""
 
     state: State = State.INBOX
     status: NotificationStatus | None = None
@@ -123,7 +123,9 @@ class When:
 
 @attrs.frozen(kw_only=True)
 class ActRequest(When):
-    """Which notifications a verb is for: `ids`, `all` of the inbox, or what a `filter` finds."""
+    """The notifications that a verb changes: `ids`, `all` of the inbox, or the matches of a
+    `filter`.
+    """
 
     ids: list[str] = attrs.field(factory=list, metadata={MOST_ITEMS: MAX_MARKED})
     all: bool = False
@@ -144,7 +146,7 @@ class UndoRequest:
 
 @attrs.frozen(kw_only=True)
 class AnswerRequest:
-    """Which action of which notification is answered."""
+    """The action of a notification that is answered."""
 
     id: str = attrs.field(validator=name_of(ID_LENGTH))
     action: str = attrs.field(validator=name_of(ID_LENGTH))

@@ -26,15 +26,15 @@ from tornado_rt.turns import NoTurn
 
 log = structlog.get_logger(__name__)
 
-# How often it is looked who has too many [s].
+# Interval at which users with too many are looked for [s].
 TRIM_SECONDS = 1.0
 # A user is trimmed who has this many too many, or has had some for this long [s]. Measured on the
 # embedded store: of 20 at once each costs a third of what one alone does.
 TRIM_STEP = 20
 LATEST_SECONDS = 2.0
-# How often it is looked what is due [s].
+# Interval at which due notifications are looked for [s].
 LOOK_SECONDS = 1.0
-# How often it is noted for the next start up to when that was done [s].
+# Interval at which the time of the last look is noted for the next start [s].
 NOTE_SECONDS = 60.0
 # The clock looks back this far: one that was due then may have been written since.
 OVERLAP = timedelta(seconds=10)
@@ -42,7 +42,7 @@ OVERLAP = timedelta(seconds=10)
 WANTED = 100
 NARROWEST, WIDEST = timedelta(milliseconds=20), timedelta(hours=6)
 RETRY_SECONDS = 1.0
-# How many parts of a digest are kept.
+# Most parts of a digest that are kept.
 PARTS = 200
 # After how many more they are counted.
 PARTS_STEP = 20

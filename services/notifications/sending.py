@@ -85,7 +85,7 @@ class SendRequest(DraftFields):
 
     @property
     def recipients(self) -> Sequence[str]:
-        """Whom it is for, each once; nobody by name where it is for all."""
+        """The recipients, each once; none by name if it is for all."""
         named = self.user_ids or ([] if self.user_id is None else [self.user_id])
         return list(dict.fromkeys(named))
 

@@ -141,7 +141,7 @@ class Template:
             _link_of("link", request.link),
             [ActionTemplate.of(one) for one in request.actions],
         )
-        # What is wrong whatever the values are is wrong now.
+        # Faults that do not depend on the values are found now.
         made.fill(dict.fromkeys(made.variables, "x"), "")
         return made
 

@@ -9,7 +9,7 @@ from services.notifications.parts import Parts
 
 log = structlog.get_logger(__name__)
 
-# How often it is looked whether the store is as we left it [s].
+# Interval at which the store is compared with the state that we left [s].
 CHECK_SECONDS = 30.0
 MIGRATE_RETRY_SECONDS = 1.0
 

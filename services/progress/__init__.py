@@ -1,4 +1,4 @@
-"""How far tasks are: their snapshots as they are kept and shown, and where they are kept.
+"""Snapshots of tasks: their form, and the stores that keep them.
 
 What is the analysis's own is looked up when it is asked for: its tracker needs the stores here.
 """

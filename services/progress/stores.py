@@ -25,7 +25,7 @@ TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Tracked(Protocol):
-    """What a store needs of a tracker."""
+    """The part of a tracker that a store needs."""
 
     task_id: str
 

@@ -29,7 +29,7 @@ PASSING_CODES = {408, 425, 429}
 
 
 class Outcome(StrEnum):
-    """What became of a push to one browser."""
+    """The outcome of a push to one browser."""
 
     SENT = "sent"
     # The subscription is not known any more.
@@ -39,7 +39,7 @@ class Outcome(StrEnum):
 
 
 class Urgency(StrEnum):
-    """How soon it matters (RFC 8030 section 5.3)."""
+    """The urgency of a push (RFC 8030 section 5.3)."""
 
     LOW = "low"
     NORMAL = "normal"
@@ -48,7 +48,7 @@ class Urgency(StrEnum):
 
 @attrs.frozen
 class Envelope:
-    """What every browser of a user gets.
+    """A push to every browser of a user.
 
     `ttl`: how long it waits for one that is away [s]. `topic`: it replaces an earlier one of the
     same topic that still waits; "" for none.
@@ -62,7 +62,7 @@ class Envelope:
 
 @attrs.frozen
 class Answer:
-    """What a push service said. `delay`: how long it asks to be left alone [s], None if unsaid."""
+    """The answer of a push service. `delay`: its Retry-After [s], None if it has none."""
 
     outcome: Outcome
     reason: str = ""

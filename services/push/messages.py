@@ -1,4 +1,4 @@
-"""What is pushed: the parameters of a delivery, and the text that a browser gets."""
+"""Pushes: the parameters of a delivery, and the text that a browser gets."""
 
 import bisect
 import hashlib
@@ -13,7 +13,7 @@ from services.base64url import encode
 from services.push.client import Urgency
 from services.push.encryption import TEXT_BYTES
 
-# Of a topic (RFC 8030 section 5.4).
+# Longest topic (RFC 8030 section 5.4).
 TOPIC_LENGTH = 32
 # Ids that one push withdraws.
 MOST_WITHDRAWN = 100
@@ -53,7 +53,7 @@ class PushParams:
 
     @property
     def urgency(self) -> Urgency:
-        """How soon it matters."""
+        """The urgency."""
         return URGENCIES.get(self.severity, Urgency.NORMAL)
 
     @property

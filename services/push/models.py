@@ -69,7 +69,7 @@ def _check_time(_: Any, field: Any, value: float | None) -> None:
 
 @attrs.frozen
 class SubscriptionKeys:
-    """What a browser's messages are encrypted with."""
+    """The keys that a browser's messages are encrypted with."""
 
     p256dh: str = attrs.field(validator=_check_key)
     auth: str = attrs.field(validator=_check_auth)

@@ -1,4 +1,4 @@
-"""Who pushes: the server's key, and what it signs for push services (RFC 8292)."""
+"""VAPID (RFC 8292): the server's key, and the tokens that it signs for push services."""
 
 import time
 from urllib.parse import urlsplit

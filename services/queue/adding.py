@@ -26,11 +26,11 @@ BUSY_SECONDS = 0.1
 PACKED_AT_ONCE = 200
 # The script replies with this many fields for a new task, and with all fields for an existing one.
 NEW_FIELDS = 3
-# How a unique key begins: see `free_unique` of the scripts.
+# Prefix of a unique key: see `free_unique` of the scripts.
 SCOPES = {"waiting": "w", "running": "r"}
 # For each byte one of 32 characters: five of its bits.
 ID_CHARACTERS = b"abcdefghijklmnopqrstuvwxyz234567" * 8
-# Of a task whose length nobody knows, until some of its kind have ended [s].
+# Expected length of a task until some of its kind have ended [s].
 EXPECTED_SECONDS = 60.0
 # When a task is made and its number: the script fills them in.
 FILLED_IN = ("", "")

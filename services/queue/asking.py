@@ -2,7 +2,7 @@
 
 import attrs
 
-# How a change came about, as `why` tells it.
+# Origins of a change, as `why` tells them.
 USER, ADMIN, OPERATOR = "user", "admin", "operator"
 OF_BATCH = "_batch"
 

@@ -29,7 +29,7 @@ class Noted:
 
     @property
     def pair(self) -> tuple[str, str]:
-        """How it came to that, and who asked for it."""
+        """The cause of it, and the person who asked for it."""
         how, _, who = self.what.partition("\n")
         return how, who
 

@@ -1,4 +1,4 @@
-"""What the queue speaks of."""
+"""The values that the queue takes and returns."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -125,7 +125,7 @@ class LeaseState(StrEnum):
 
 
 class OnConflict(StrEnum):
-    """What becomes of a task whose unique key another one has."""
+    """The fate of a task whose unique key another one has."""
 
     RETURN = "return"
     REPLACE = "replace"
@@ -232,7 +232,7 @@ class Batch:
 
 @attrs.frozen
 class Once:
-    """What makes a request repeatable: the user's key, and all that the request asked for."""
+    """The idempotency of a request: the user's key, and the whole request."""
 
     key: str
     request: bytes
@@ -253,7 +253,7 @@ class Upkeep:
 
 @attrs.frozen
 class QueueStats:
-    """How many tasks are in each state; ended ones until their retention is over."""
+    """Numbers of tasks in each state; ended ones until their retention is over."""
 
     queued: int
     processing: int
@@ -336,7 +336,7 @@ class LoggedEvents:
 
 @attrs.frozen
 class Replay:
-    """What a subscriber needs who comes now.
+    """The beginning of a subscription.
 
     `messages` came after the asked cursor, all of them, unless `resync` says why they cannot be
     had. `finished` is the last message of what has ended.
@@ -360,7 +360,7 @@ class Changes:
 
 @attrs.frozen
 class Purged:
-    """How many tasks were purged; `next`: where to go on with the rest, None when there is none."""
+    """The number of purged tasks; `next`: the cursor of the rest, None when there is none."""
 
     count: int
     next: str | None = None

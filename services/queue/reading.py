@@ -24,10 +24,10 @@ from services.queue.models import (
 from services.queue.replies import fields_of, read_band, read_batch, read_replay, read_task
 from tornado_rt.protocol import Cursor
 
-# How many tasks one request of a list looks at, and how many one script does.
+# Most tasks that one request of a list looks at, and most that one script does.
 LOOKED_AT = 2000
 LOOKED_AT_ONCE = 200
-# Of those whose text is looked at, which each come with all that is known of them.
+# Most tasks that one script returns whole, so that their texts can be searched.
 READ_AT_ONCE = 50
 
 

@@ -25,7 +25,7 @@ TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @attrs.frozen(kw_only=True)
 class Search:
-    """Which tasks of all; what is empty or None does not matter. Times are seconds since the epoch.
+    """A filter of all tasks; an empty field or None matches all. Times are seconds since the epoch.
 
     Each word of `words` stands in the label or in an error, as a whole word without case, or they
     are the id of one task. `before` is where a list goes on.

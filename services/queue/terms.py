@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from services.queue.models import Job
 
-# Of a label, and of an error, this many different words are found.
+# Most different words that are found of a label, and of an error.
 MOST_WORDS = 32
 # More of a text is not looked at, and a longer word is found by its beginning. In characters.
 TEXT_LENGTH = 2000

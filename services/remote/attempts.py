@@ -47,7 +47,7 @@ class RemoteAttempt:
     is_ending: bool = False
     # Those who are told what became of the task.
     waiting: list[Callable[[str], None]] = attrs.Factory(list)
-    # What is known of tasks like it, once that was asked for.
+    # Knowledge about similar tasks, once it was asked for.
     forecast: Forecast | None = None
     # When it was told last how far it is (monotonic), None: never.
     told_at: float | None = None
@@ -66,12 +66,12 @@ class RemoteAttempt:
 
     @property
     def ran(self) -> float:
-        """How long it has run [s]."""
+        """The time that it has run [s]."""
         return time.monotonic() - self.began
 
     @property
     def progress(self) -> Progress:
-        """How far it is."""
+        """Its progress."""
         if self._progress is None:
             expected = self.outline.expected
             self._progress = Progress(self.plan, expected, self.ran, self.forecast)
@@ -96,7 +96,7 @@ class RemoteAttempt:
     def last_fragment(self, reason: str | None) -> bytes:
         """Return the last fragment: of a completed task, or of one that failed for a reason."""
         if reason is None and self._progress is None:
-            # Whatever it was told before, everything is done.
+            # Everything is done, whatever it was told before.
             return done_fragment(self.plan, self.ran)
         return self.progress.end(reason)
 
@@ -171,7 +171,7 @@ class Attempts:
             try:
                 self._plans.put(digest, Plan.read(text))
             except ValueError:
-                # Of a later version perhaps: the task is shown without steps.
+                # Perhaps it is of a later version: the task is shown without steps.
                 continue
 
     def plan(self, digest: str) -> Plan | None:

@@ -17,9 +17,9 @@ from services.remote.takers import Poll, event_of, over_of
 from tornado_rt.problems import Problem
 from tornado_rt.work.texts import phrase
 
-# How long a worker counts after its last claim [s].
+# A worker counts for this long after its last claim [s].
 SEEN_SECONDS = 60.0
-# How often it is looked whether the queue is away, while somebody waits for it [s].
+# Interval at which the queue is probed while somebody waits for it [s].
 LOOK_SECONDS = 0.25
 # The name of the call that is noted while the queue is away: that of `Slots`.
 CLAIM = "claim"

@@ -21,7 +21,7 @@ from tornado_rt.work.kind import MAX_LABEL_LENGTH, NAME
 from tornado_rt.work.texts import phrase
 from tornado_rt.work.values import MAX_ATTEMPTS, MOST_KEPT, MOST_SECONDS, cut
 
-# Of one declaration, and of all that a process remembers.
+# Most bytes of one declaration, and most declarations that a process remembers.
 DECLARATION_BYTES = 65_536
 MOST_DECLARED = 1000
 

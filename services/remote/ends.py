@@ -55,7 +55,7 @@ class Answers:
         """Let the rest have no answer."""
         if not self.done.done():
             self.done.set_exception(error)
-            # Whoever waited may be gone.
+            # The caller may be gone.
             self.done.exception()
 
     def _look(self) -> None:

@@ -29,7 +29,7 @@ STATE_BYTES = {MOST_BYTES: MOST_STATE_BYTES}
 
 
 class Ending(StrEnum):
-    """How a worker says that its attempt ends."""
+    """The end of an attempt in the words of a worker."""
 
     COMPLETED = "completed"
     FAILED = "failed"

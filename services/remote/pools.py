@@ -11,7 +11,7 @@ from tornado_rt.work.attempts.outages import Outages
 
 # One request at a time: what it brings finds the places that it was asked for.
 LANES = 1
-# Of a larger one the queue would serve nobody else meanwhile.
+# Most tasks of one claim: for a larger one the queue would serve nobody else meanwhile.
 MOST_CLAIMED = 100
 
 
@@ -82,7 +82,7 @@ class Pool:
 
     @property
     def free(self) -> int:
-        """How many are free."""
+        """The number of free places."""
         return sum(taker.free for taker in self._takers)
 
     @property

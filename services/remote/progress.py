@@ -1,4 +1,4 @@
-"""How far a task of a worker elsewhere is: a run here that does what the worker's reports say.
+"""The progress of a task of a worker elsewhere: a local run that follows the worker's reports.
 
 A worker may tell the whole snapshot in place of that, as `Run` makes it: then it is looked at as
 another's, and shown as it is.
@@ -81,7 +81,7 @@ class ToldElsewhere(ToldRun):
 
 
 class Progress:
-    """How far one attempt is, whichever way its worker tells it.
+    """The progress of one attempt, in whichever form its worker tells it.
 
     `plan` and `expected` [s] are those that the task was made with, `elapsed` how long it has run,
     `forecast` what is known of tasks like it.
@@ -155,7 +155,7 @@ class Progress:
         assert item.snapshot is not None
         told = self._run
         if not isinstance(told, ToldElsewhere):
-            # What this one was told before may be a part of it.
+            # An earlier report may be a part of this one.
             told = ToldElsewhere(self.plan, b"", self._forecast, resumes=told.progress > 0)
         before = told.plan
         if item.plan is not ABSENT:

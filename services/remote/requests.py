@@ -1,4 +1,4 @@
-"""What workers elsewhere say of themselves."""
+"""Messages in which workers elsewhere describe themselves."""
 
 import re
 from typing import Any
@@ -58,6 +58,6 @@ class ClaimRequest:
 
 @attrs.frozen(kw_only=True)
 class ExtendRequest:
-    """How long leases are extended [s], None: as the queue does."""
+    """The time by which leases are extended [s], None: as the queue does."""
 
     lease: float | None = attrs.field(default=None, validator=_is_lease)

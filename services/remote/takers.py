@@ -72,12 +72,12 @@ class Session:
 
     @property
     def count(self) -> int:
-        """How many places it has."""
+        """The number of its places."""
         return self.slots
 
     @property
     def free(self) -> int:
-        """How many are free."""
+        """The number of free places."""
         return 0 if self.is_drained else max(self.slots - len(self.held), 0)
 
     @property
@@ -140,7 +140,7 @@ class Poll:
 
     @property
     def free(self) -> int:
-        """How many tasks are to be claimed for it: once it has one, none."""
+        """The number of tasks to claim for it: none once it has one."""
         return 0 if self.claims else self.count
 
     @property

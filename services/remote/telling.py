@@ -1,4 +1,4 @@
-"""What workers elsewhere say of their running tasks: each item by itself.
+"""Reports of workers elsewhere about their running tasks: each item by itself.
 
 A stale token changes nothing, and the answer says so. The queue's scripts decide that, whatever
 this process knows.

@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 # long. Those before it are missed in any case.
 ON_TIME_SECONDS = 60.0
 MOST_MADE_UP = 100
-# As many times that one firing passes over are counted.
+# Most times that one firing passes over and counts.
 MOST_COUNTED = 1000
 # A schedule that this process cannot read is looked at again after this time: another process, of
 # a later version or with more time zones, may read it.

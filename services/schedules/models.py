@@ -49,7 +49,7 @@ class Source(StrEnum):
 
 
 class Overlap(StrEnum):
-    """How a schedule fires while its last task has not ended."""
+    """The rule for a firing while the last task has not ended."""
 
     SKIP = "skip"
     QUEUE = "queue"
@@ -57,7 +57,7 @@ class Overlap(StrEnum):
 
 
 class Missed(StrEnum):
-    """Which of the times are made up for at which nothing ran."""
+    """The rule for times at which nothing ran."""
 
     SKIP = "skip"
     LAST = "last"

@@ -29,7 +29,8 @@ CALL_SECONDS = 60.0
 # Most topics that are read in one pipeline.
 READ_TOGETHER = 100
 
-# Of a topic the epoch, the number of the last message, that of the first one here, the messages.
+# For each topic: the epoch, the number of the last message, the number of the first one here, the
+# messages.
 Kept = tuple[str, int, int, list[Message]]
 
 

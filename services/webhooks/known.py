@@ -1,4 +1,4 @@
-"""Who has webhooks, and which, as they were last read: an event of others costs no query."""
+"""The webhooks of each owner as they were last read: an event of others costs no query."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What the webhooks speak of."""
+"""The values that webhooks are made of."""
 
 import fnmatch
 import functools

@@ -1,4 +1,4 @@
-"""What webhooks have to do with notifications: their news go out, and owners are told by them."""
+"""The two ways between webhooks and notifications: news go out, and owners are told of faults."""
 
 from services.notifications import NotificationDraft, NotificationService, Severity
 from services.notifications.account import Account
@@ -50,7 +50,7 @@ async def tell_disabled(
         severity=Severity.ERROR,
         metadata={"webhook_id": webhook.id, "url": webhook.url, "reason": reason},
     )
-    # Of a long address the receiver's name says enough.
+    # The receiver's name is enough of a long address.
     variables = {"url": webhook.host, "reason": reason}
     await notifications.create(
         draft, event_id=event_id, wording=Wording(template=DISABLED, variables=variables)

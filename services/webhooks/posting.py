@@ -34,7 +34,7 @@ REASON_LENGTH = 300
 
 @attrs.frozen(kw_only=True)
 class Reply:
-    """What came of one attempt.
+    """The outcome of one attempt.
 
     `status` is that of the answer, 0 without one; `error` is empty when it has arrived, else words
     for the receiver's owner, and nothing of our network. `is_refused`: the address is none that may

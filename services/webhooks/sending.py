@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 # The kind of delivery that this is.
 POST = "webhook"
-# How long an attempt may take beyond the receiver's time [s].
+# An attempt may take this much longer than the receiver's time [s].
 SPARE_SECONDS = 30.0
 
 # Gets the user, the event's id and why its callback was given up, in words for that user.

@@ -16,7 +16,7 @@ from services.webhooks.models import (
 
 # The one document that is no webhook: the seed of the secret of callbacks.
 SEED = "callback-seed"
-# What is read of a webhook by those who do not show it.
+# The projection for readers that do not show a webhook's answers.
 WITHOUT_ANSWERS = {"answers": 0}
 
 

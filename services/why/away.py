@@ -1,4 +1,4 @@
-"""How a user was told of a notification who may have been away: pushes and mails."""
+"""Pushes and mails about a notification for a user who may have been away."""
 
 from collections.abc import Iterator
 from datetime import datetime

@@ -25,9 +25,9 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-# How long MongoDB may take to say what its user was told [s].
+# MongoDB has this long to tell the notifications of a task [s].
 STORE_SECONDS = 2.0
-# How much later than Redis's the clock of a server may be [s].
+# The clock of a server may be ahead of Redis's by this much [s].
 CLOCKS_SECONDS = 60.0
 ENDS = {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.DEAD}
 # Looks for the entry of an event [by its id] that ended then [s since the epoch].
@@ -36,7 +36,7 @@ FindEntry = Callable[[str, float], Awaitable[Found | None]]
 
 @attrs.frozen(kw_only=True)
 class Facts:
-    """What is known of a task.
+    """The facts about a task.
 
     `shown` is its snapshot with its steps, `told` the notification of its end, `entry` that of its
     end in the outbox, `away` the deliveries of its notification by push and mail. `is_store_away`:

@@ -58,7 +58,7 @@ WORDS: dict[str, str] = {
         "the lease of {worker} ran out at {lease_ends}: the task runs again "
         "as soon as a worker looks"
     ),
-    # How a task ended.
+    # The ends of a task.
     "completed": msgid("{worker} completed it"),
     "late": msgid(
         "{worker} completed it, and could tell Redis only {seconds} s later: it was away or slow"

@@ -45,7 +45,7 @@ class Roster:
 
     def forget(self, worker_id: str) -> None:
         """Strike out a worker."""
-        # What cannot be deleted is found again, and has no claims any more.
+        # An entry that cannot be deleted is found again, and has no claims any more.
         with contextlib.suppress(OSError):
             self._path(worker_id).unlink()
 

@@ -11,7 +11,7 @@ from services.worker.claims import ClaimRefused, Claims
 from tornado_rt.redis import is_outage
 from tornado_rt.work.attempts.outages import Outages
 
-# How many claims may be under way: while Redis answers one, the handlers of another run.
+# Number of claims that may be under way: while Redis answers one, the handlers of another run.
 LANES = 2
 
 
@@ -20,12 +20,12 @@ class Room(Protocol):
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of slots."""
         ...
 
     @property
     def free(self) -> int:
-        """How many nothing uses."""
+        """The number of free slots."""
         ...
 
 
@@ -38,7 +38,7 @@ class FixedRoom:
 
     @property
     def free(self) -> int:
-        """How many nothing uses."""
+        """The number of free slots."""
         return self.count - len(self.running)
 
 

@@ -68,7 +68,7 @@ class Worker:
         self._grace_seconds = grace_seconds
         self._attempts: dict[str, Attempt] = {}
         self._stopping = False
-        # What another may go on with.
+        # Claims that another worker may go on with.
         self._handed_back: list[Claim] = []
         self._away_at_stop = False
         self._claims = Claims(queue, worker_id, list(targets))

@@ -3,7 +3,7 @@
 import { clockOf, lengthOf, momentInWords, numberOf, percentOf, relativeTo, roughly, t } from "../rt-elements.js";
 
 const SECONDS = { style: "unit", unit: "second", unitDisplay: "narrow" };
-/** What stands where there is no value. */
+/** The text in place of a missing value. */
 export const NONE = "–";
 
 const isNone = (value) => value === null || value === undefined;
@@ -13,7 +13,7 @@ export const number = (value) => (isNone(value) ? NONE : numberOf(value, { maxim
 /** A number that must be short: 1.2K. */
 export const short = (value) => (value >= 10_000 ? numberOf(value, { notation: "compact", maximumFractionDigits: 1 }) : number(value));
 
-/** How often [1/s]: "12/s", "4.5/min". */
+/** A rate [1/s]: "12/s", "4.5/min". */
 export function rate(value) {
   if (isNone(value)) return NONE;
   const fine = (one) => numberOf(one, { maximumSignificantDigits: 2 });
@@ -33,7 +33,7 @@ export function length(seconds) {
   return seconds > 0 && seconds < 0.1 ? numberOf(seconds, { ...SECONDS, maximumSignificantDigits: 2 }) : lengthOf(seconds);
 }
 
-/** Which of at most how many: "1 of 3". */
+/** A number and its bound: "1 of 3". */
 export const ofMost = (one, most) => (most ? t("{one} of {most}", { one, most }) : number(one));
 
 const timeOf = (moment) => new Date(moment).getTime();
@@ -44,5 +44,5 @@ export const relative = (moment, now) => relativeTo(timeOf(moment), now, 2);
 export const exactly = (moment) => momentInWords(timeOf(moment));
 export const clock = (moment) => clockOf(timeOf(moment), timeOf(moment));
 
-/** How old something is that began at a moment: "4m". */
+/** The age of something that began at a moment: "4m". */
 export const age = (moment, now) => roughly(Math.max(0, (now - timeOf(moment)) / 1000));

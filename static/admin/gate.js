@@ -1,4 +1,4 @@
-/** What stands in place of a view: the sign-in, or why there is none. */
+/** The page in place of a view: the sign-in, or the reason why there is none. */
 
 import { t } from "../rt-elements.js";
 import { button, h } from "./dom.js";

@@ -90,7 +90,7 @@ export class KindsList {
   }
 }
 
-/** How many tasks wait, in words. */
+/** The number of waiting tasks, in words. */
 export const waiting = (n) => tn(n, "{n} task waits", "{n} tasks wait");
 
 function failing(good, bad) {

@@ -1,4 +1,4 @@
-/** Who did what: each change by an operator, over HTTP or by a command, the newest first. */
+/** The log of operators: each change, over HTTP or by a command, the newest first. */
 
 import { t } from "../rt-elements.js";
 import { hashOf } from "./address.js";

@@ -19,7 +19,7 @@ export function spanPicker(chosen) {
     h("button", { type: "button", "data-act": "span", value, "aria-pressed": String(value === chosen) }, roughly(seconds))));
 }
 
-/** How many tasks ended in a second, well and badly. */
+/** Numbers of tasks that ended in a second, well and badly. */
 export function speedChart(live, kind, span) {
   const points = pointsOf(live, span);
   if (points.length < 3) return waiting(t("Tasks that ended"));
@@ -28,7 +28,7 @@ export function speedChart(live, kind, span) {
   return chart({ title: t("Tasks that ended"), format: rate, series: [{ name: t("completed"), tone: "good", points: good }, { name: t("failed"), tone: "bad", points: bad }] });
 }
 
-/** How many tasks waited and ran. */
+/** Numbers of tasks that waited and ran. */
 export function depthChart(live, kind, span) {
   const points = pointsOf(live, span);
   if (points.length < 3) return waiting(t("Tasks at hand"));

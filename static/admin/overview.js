@@ -57,7 +57,7 @@ export class OverviewView extends View {
       tile(t("Connections"), short(this.#overview?.connections ?? 0), hashOf("connections"), tn(this.#overview?.users ?? 0, "{n} user", "{n} users")));
   }
 
-  /** What somebody should look at. */
+  /** The list of things that somebody should look at. */
   #attention() {
     const kinds = this.#kinds.items ?? [];
     const found = [

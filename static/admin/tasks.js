@@ -23,7 +23,7 @@ export class TasksView extends View {
   #typing = null;
   #kinds = [];
 
-  /** What is searched for; an empty filter is left out. */
+  /** The filter of the search; an empty field is left out. */
   get filter() {
     const { status } = this.query;
     const given = FILTERS.filter((name) => this.query[name]).map((name) => [name, this.query[name]]);
@@ -109,7 +109,7 @@ export class TasksView extends View {
       isNarrowed && button("clear", t("Clear"), { class: "quiet" }));
   }
 
-  /** What stands in a field of the search: what is being typed there is the user's. */
+  /** The values in the fields of the search: a user's typing stays. */
   #shown(name) {
     const id = name === "q" ? "search-words" : `search-${name}`;
     const active = document.activeElement;

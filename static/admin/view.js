@@ -29,7 +29,7 @@ export class View {
     return this.app.now;
   }
 
-  /** What the buttons do, by the name in their `data-act`. */
+  /** The actions of the buttons, by the name in their `data-act`. */
   get acts() {
     return { reload: () => this.reload(), ...this.ownActs };
   }

@@ -1,4 +1,4 @@
-/** Who is signed in: a cookie of this server, or of the application around it, which all pages and tabs share. */
+/** The signed-in user: a cookie of this server, or of the application around it, which all pages and tabs share. */
 
 import { Client } from "../rt-client.js";
 import { shownLanguage } from "./language.js";

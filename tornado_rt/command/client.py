@@ -23,9 +23,9 @@ E = TypeVar("E", bound=Event)
 
 ANSWER_SECONDS = 60.0
 CONNECT_SECONDS = 20.0
-# How long a request is repeated that a server has got, or does not answer now.
+# A request that the server has taken, or does not answer now, is repeated for this long [s].
 PATIENCE_SECONDS = 15.0
-# How long a server may be away, once it has answered: longer than a restart.
+# Once it has answered, a server may be away for this long [s]: longer than a restart.
 AWAY_SECONDS = 300.0
 BACKOFF = Backoff(most=5.0)
 # Tornado bounds what comes in one answer; a stream has no end.

@@ -1,4 +1,4 @@
-"""How a task or batch goes on by the clock after its last snapshot, in words."""
+"""The progress of a task or batch after its last snapshot, by the clock, in words."""
 
 import time
 from collections.abc import Iterator, Mapping

@@ -87,7 +87,7 @@ def parse(program: Program, name: str, arguments: list[str]) -> tuple[argparse.N
     The options have the `program` and the `arguments` too.
     """
     if _HELP & set(takewhile(lambda one: one != "--", arguments)):
-        # Whatever else is wrong or missing.
+        # Help is shown whatever else is wrong or missing.
         say(_help_of(program, name, arguments))
         sys.exit(0)
     own = argparse.ArgumentParser(add_help=False)
@@ -150,7 +150,7 @@ def _add_process_per_task(parser: argparse.ArgumentParser) -> None:
 
 def _add_own_options(program: Program, own: argparse.ArgumentParser, name: str) -> None:
     if name == "serve":
-        # Which of several it is; the one that starts them says so.
+        # The number of this one among several; the process that starts them passes it.
         own.add_argument("--process", type=_positive, help=argparse.SUPPRESS)
         version = f"{program.name} {__version__}"
         own.add_argument("--version", action="version", version=version, help="print the version")

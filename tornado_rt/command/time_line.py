@@ -18,7 +18,7 @@ STYLES = ("cyan", "bright_black", "blue", "bold blue")
 
 @attrs.frozen
 class Drawn:
-    """How a console draws: with which characters, and how wide it is [columns]."""
+    """The means of a console: its characters, and its width [columns]."""
 
     lines: tuple[str, str, str, str]
     width: int

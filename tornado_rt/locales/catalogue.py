@@ -33,7 +33,7 @@ class BadCatalogue(ValueError):
 
 @attrs.frozen
 class Translation:
-    """What a PO file says of a text; `is_form`: stored texts are known by it."""
+    """The entry of a text in a PO file; `is_form`: stored texts are known by it."""
 
     text: str
     is_form: bool

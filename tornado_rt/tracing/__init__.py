@@ -40,7 +40,7 @@ class Call(Protocol):
 
     @property
     def headers(self) -> Headers:
-        """What names its span."""
+        """The context that names its span."""
         ...
 
     def answered(self, status: int, error: str) -> None:
@@ -79,7 +79,7 @@ class Recorder(Protocol):
 
 
 class _Here:
-    """What this process records with; None: nothing."""
+    """The tracer of this process; None: nothing is recorded."""
 
     recorder: Recorder | None = None
 

@@ -157,5 +157,5 @@ def _resource() -> Resource:
     if str(told.attributes["service.name"]).startswith("unknown_service"):
         told = told.merge(Resource({"service.name": SYSTEM}))
     own = {"service.version": __version__, "service.instance.id": secrets.token_hex(8)}
-    # Of two that say the same, the last one is kept.
+    # The last of several equal names counts.
     return Resource(own).merge(told)

@@ -1,4 +1,4 @@
-"""How far each step of a plan is."""
+"""The progress of each step of a plan."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ class Count:
 
 @attrs.define
 class Place:
-    """How far one step is, from 0 to 1. `mark`: p pending, r running, c completed, s skipped."""
+    """A step: its progress from 0 to 1; `mark`: p pending, r running, c completed, s skipped."""
 
     title: str
     mark: str = "p"

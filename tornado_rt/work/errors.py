@@ -1,4 +1,4 @@
-"""How a handler ends an attempt other than by returning.
+"""Errors by which a handler ends an attempt.
 
 Exception
 ├── TaskError      final; its text is for the user

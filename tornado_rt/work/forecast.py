@@ -1,4 +1,4 @@
-"""How long a task still takes: what is known of tasks like it, and how this one goes.
+"""The time left of a task, from what is known of tasks like it and from its own pace.
 
 A task is a row of segments: the leaves of its plan, or tenths of its progress when it has none.
 The time of a segment is lognormal, with a factor that all segments of a task share. The factor's
@@ -21,14 +21,14 @@ JITTER_SECONDS = 0.02
 # The share of tasks that are unlike those before them, and how much [log].
 UNLIKE = 0.03
 UNLIKE_VARIANCE = 0.5
-# How far the log of a segment's time counts from the pace so far.
+# A segment's time counts at most this far from the pace so far [log].
 MOST_APART = 2.0
-# Of a segment, and of a task's factor, that nothing is known of.
+# Variances of a segment, and of a task's factor, without any knowledge.
 UNKNOWN_VARIANCE = 0.25
 UNKNOWN_PACE = 0.5
-# Of the factor when not even the whole length is known.
+# Variance of the factor when not even the whole length is known.
 NO_LENGTH_PACE = 25.0
-# How well a reported fraction tells the time of its segment, at one half.
+# Variance with which a reported fraction tells the time of its segment, at one half.
 FRACTION_VARIANCE = 0.05
 # Nothing is surer than this [variance of a log].
 LEAST_SPREAD = 1e-8

@@ -1,4 +1,4 @@
-"""What is kept of an author's values: results, once-results and states, by one rule.
+"""The rule by which an author's values are kept: results, once-results and states.
 
 It is JSON. Beside JSON's own values an Enum stands for its value, a datetime, date, time or UUID
 is text, a tuple is a list, and a dataclass is an object of its fields, without those that begin
@@ -20,7 +20,7 @@ from tornado_rt.work.values import clean_line
 MAX_DEPTH = 32
 # The integers of BSON, of Redis and of a signed 64-bit column.
 LEAST_INTEGER, MOST_INTEGER = -(2**63), 2**63 - 1
-# Of a key, or the name of a type, in a message.
+# Longest key, or name of a type, in a message.
 TOLD_CHARACTERS = 40
 
 TOO_DEEP = f"nests deeper than {MAX_DEPTH} levels"

@@ -11,7 +11,7 @@ from tornado_rt.work.values import clean_line, clean_text, require
 # Of the title and the content of a notification.
 MAX_TITLE_LENGTH, MAX_CONTENT_LENGTH = 200, 2000
 SEVERITIES = ("info", "success", "warning", "error")
-# Of a question.
+# Most options of a question, and the longest label of one.
 MOST_OPTIONS = 5
 MAX_LABEL_LENGTH = 100
 OPTION = re.compile(r"[a-z0-9_-]{1,32}")
@@ -19,7 +19,7 @@ OPTION = re.compile(r"[a-z0-9_-]{1,32}")
 
 @attrs.frozen(kw_only=True)
 class Question:
-    """What a user is asked. `options`: their labels by their ids, in the order of the buttons."""
+    """A question to a user. `options`: their labels by their ids, in the order of the buttons."""
 
     name: str
     title: str

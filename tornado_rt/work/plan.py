@@ -92,7 +92,7 @@ class Plan:
 
     @cached_property
     def spans(self) -> dict[StepPath, range]:
-        """Which of the leaves are inside each step; () is the whole."""
+        """The leaves inside each step; () is the whole."""
         spans: dict[StepPath, range] = {}
         for index, leaf in enumerate(self.leaves):
             for depth in range(len(leaf.path) + 1):

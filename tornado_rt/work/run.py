@@ -196,8 +196,8 @@ class Run:
         # Made with the first report, or the first look at the time left: many tasks have neither.
         self._keeper: Timekeeper | None = None
         self._sight = NOTHING_SEEN
-        # How much was done without work of this attempt, from 0 to 1; whether its first report may
-        # tell what an earlier one did.
+        # The share that is done without work of this attempt, from 0 to 1; whether its first report
+        # may repeat an earlier attempt's.
         self._given = 0.0
         self._resumes = bool(self.state)
         self._message = WAITING
@@ -217,12 +217,12 @@ class Run:
 
     @property
     def forecast(self) -> Forecast:
-        """What is known of tasks like this one."""
+        """The forecast for tasks like this one."""
         return self._forecast
 
     @property
     def progress(self) -> float:
-        """How much is done, from 0 to 100. It never decreases."""
+        """The progress, from 0 to 100. It never decreases."""
         with self._lock:
             return self._course.progress() * 100
 
@@ -499,7 +499,7 @@ class Run:
 
     @property
     def _course(self) -> Course:
-        """How far each step is."""
+        """The progress of each step."""
         with self._lock:
             if self._begun_course is None:
                 self._begun_course = Course(self._first_plan)

@@ -43,8 +43,9 @@ NOTHING_LEFT = Estimate(0.0, 0.0, 0.0)
 
 
 class Sight(NamedTuple):
-    """How far an attempt is: its leaves, a letter for each (see Place), the leaf that runs, how
-    far that is (0 to 1), and how far the whole is (0 to 1). `is_open`: more steps will be found.
+    """The progress of an attempt: its leaves, a letter for each (see Place), the leaf that runs,
+    the progress of that leaf (0 to 1), and of the whole (0 to 1). `is_open`: more steps will be
+    found.
     """
 
     leaves: Sequence[Leaf]

@@ -12,7 +12,7 @@ from tornado_rt.work.texts import Text, shortened
 # Control characters, lone surrogates, line and paragraph separators: no store keeps all of them.
 FORBIDDEN = {"Cc", "Cs", "Zl", "Zp"}
 LAYOUT = set("\t\n\r")
-# Of a value in a text that is told in several languages [characters].
+# Most characters of a value in a text that is told in several languages.
 MOST_OF_VALUE = 1000
 # Larger whole numbers are not all floats.
 MOST_COUNT = 2**53
@@ -20,7 +20,7 @@ MOST_COUNT = 2**53
 MOST_KEPT = 10**15 - 1
 # A hundred years: from now on, a time that every clock and every text of a date can hold.
 MOST_SECONDS = 36500 * 86400
-# What holds for a kind that says nothing else. The settings of these names have the same defaults.
+# Defaults of a kind that names none of its own. The settings of these names have the same defaults.
 MAX_ATTEMPTS = 3
 RETRY_SECONDS = (5.0, 300.0)
 MOST_RESULT_BYTES = 262_144

@@ -1,4 +1,4 @@
-/** How long to wait before the next attempt. */
+/** The wait before the next attempt. */
 
 // 2 to the power of more would only overflow.
 const MOST_DOUBLINGS = 32;

@@ -27,7 +27,7 @@ export function baseOf(url, page = globalThis.document?.baseURI) {
 }
 
 const NORMAL = 1000;
-// How long to wait after the function that gets the token has failed [s].
+// Wait after the function that gets the token has failed [s].
 const TOKEN_AGAIN_SECONDS = 2;
 const IDLE = { state: "idle", transport: null, userId: null, reason: null, error: null, retryIn: null };
 
@@ -148,7 +148,7 @@ export class Client extends EventTarget {
     return this.#status;
   }
 
-  /** How far the server's clock is ahead of that of this machine [s], as far as its messages tell; else 0. */
+  /** The lead of the server's clock over that of this machine [s], as far as its messages tell; else 0. */
   get skew() {
     return this.clock.skew;
   }

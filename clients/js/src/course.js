@@ -1,4 +1,4 @@
-/** How a client comes back, without any I/O: by which transport, when, or not at all. */
+/** The way back of a client, without any I/O: by which transport, when, or not at all. */
 
 import { Backoff } from "./backoff.js";
 import { ApiError, ConnectionClosed, errorOfCode } from "./errors.js";
@@ -8,7 +8,7 @@ import { RECONNECT, UNAUTHORIZED, comesBack } from "./protocol.js";
 const SOCKET_ATTEMPTS = 2;
 // Codes that a browser makes up when there was no handshake, or nothing after it.
 const NOT_OPENED = new Set([1002, 1005, 1006, 1015]);
-// How long an event stream serves before a socket is tried again [s]; longer each time.
+// An event stream serves for this long before a socket is tried again [s]; longer each time.
 const SOCKET_AGAIN = { first: 30, most: 600 };
 // A connection is lost that brings nothing for two intervals of its heartbeat, and for half of another one or this
 // much [s], whichever is less: two were missed.

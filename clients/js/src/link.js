@@ -12,9 +12,9 @@ import { Stream } from "./stream.js";
 import { Timer, now } from "./timer.js";
 import { renewalIn } from "./tokens.js";
 
-// How long an open connection waits for another topic [s].
+// An open connection waits this long for another topic [s].
 const LINGER_SECONDS = 1;
-// How long the server may take to answer a ping, after the page was shown again [s].
+// The server has this long to answer a ping, after the page was shown again [s].
 const PROBE_SECONDS = 3;
 // A token is renewed no more often than this [s].
 const LEAST_RENEWAL_SECONDS = 1;

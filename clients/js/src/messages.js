@@ -11,7 +11,8 @@ const CHOICE = "tornado_rt.language";
 const PLACES = /\{(\w+)\}/g;
 const ELEMENT = 1;
 
-// Of each language besides English: its sources, the later before the earlier, and what is still to be loaded.
+// For each language besides English: its sources, the later before the earlier, and those still to
+// be loaded.
 const catalogues = new Map();
 // The meaning of each tag of a language that was asked for; forgotten with each new catalogue.
 const meanings = new Map();

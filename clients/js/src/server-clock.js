@@ -20,7 +20,7 @@ export class ServerClock {
     if (this.#heard.length > HEARD) this.#heard.shift();
   }
 
-  /** How far the server's clock is ahead of that of this machine [s]; 0 while nothing is known. */
+  /** The lead of the server's clock over that of this machine [s]; 0 while nothing is known. */
   get skew() {
     if (!this.#heard.length) return 0;
     return Math.max(...this.#heard) + now() - Date.now() / 1000;

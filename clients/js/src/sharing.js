@@ -17,7 +17,8 @@ import { newKey } from "./request.js";
 import { Timer } from "./timer.js";
 import { readClaims } from "./tokens.js";
 
-// How often a tab that is seen asks whether the leader is there, and how long it may take to answer [s].
+// A visible tab asks this often whether the leader is there, and waits this long for its answer
+// [s].
 const PING_SECONDS = 5;
 const PONG_SECONDS = 2;
 

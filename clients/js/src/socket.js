@@ -5,7 +5,7 @@ import { Asked } from "./asked.js";
 
 const OPENING_SECONDS = 10;
 const ABNORMAL = 1006;
-// How long after an error the close may come that tells more [s].
+// After an error the close that tells more comes within this time [s].
 const CLOSE_SECONDS = 0.1;
 
 /**

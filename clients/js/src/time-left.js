@@ -1,4 +1,4 @@
-/** How long a task or batch still takes, and in how long it starts: what a snapshot says, run down by the clock. */
+/** The time left of a task or batch, and the time until its start: those of a snapshot, run down by the clock. */
 
 const OVER = new Set(["completed", "partial", "failed", "cancelled", "dead"]);
 const WAITING = new Set(["queued", "delayed"]);

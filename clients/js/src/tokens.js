@@ -1,6 +1,6 @@
 /** The token of a client: a text, or a function that gets one. */
 
-// How much of a token's life is left when the next one is asked for, and how much at most [s].
+// The share of a token's life that is left when the next one is asked for, and the most of it [s].
 const RENEWED_AT = 0.25;
 const MOST_LEFT = 60;
 

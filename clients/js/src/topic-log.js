@@ -1,4 +1,4 @@
-/** What is known of one followed topic, so that another reader can begin without the server. */
+/** The known state of one followed topic, so that another reader can begin without the server. */
 
 import { ME, ONCE, TASKS, hasEnd, isUpTo, sameEpoch } from "./protocol.js";
 

@@ -1,4 +1,4 @@
-/** What applications hold of a topic: an async iterable of its events, and an event target. */
+/** The handle that applications get of a topic: an async iterable of its events, and an event target. */
 
 import { ReaderTooSlow } from "./errors.js";
 import { Position } from "./position.js";

@@ -9,7 +9,7 @@ from tornado_rt_client import Client, Mint
 
 # A view does not wait longer for a server that is away [s].
 PATIENCE = 3.0
-# How long a page may follow before it asks for another token [s].
+# A page may follow for this long before it asks for another token [s].
 PAGE_SECONDS = 3600.0
 
 

@@ -87,7 +87,7 @@ local function look_at(id)
       expect('ended list of ' .. id, found_in(list_of(status) .. ':' .. t.user_id, id), 1)
     end
   end
-  -- What the record tells itself: the start of its attempt, its last state, its end.
+  -- Facts that the record tells itself: the start of its attempt, its last state, its end.
   local told = last - logged - (ENDED[status] and 2 or 0)
   if told ~= 0 and (told ~= 1 or status == 'queued' or status == 'delayed') then
     fault('log of ' .. id .. ' ends at ' .. logged .. ' of ' .. last)
@@ -160,7 +160,7 @@ for _, lane in pairs(lanes) do
 end
 compare('held', holds)
 
--- How many users of each line have a turn.
+-- Number of users of each line who have a turn.
 local users = {}
 for both in pairs(own_lines) do
   local line, user = split(both)

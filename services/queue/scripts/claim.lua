@@ -97,10 +97,11 @@ if (everybody.global_limit or 0) > 0 then
   room = math.min(most, everybody.global_limit - redis.call('ZCARD', P .. 'processing'))
 end
 
--- What this worker may take from: its kinds that are not paused and have waiting tasks, and their lines by
--- priority. A line has the `turn` of what is at its head, as a number and as Redis has it (`at`), nil when nothing of
--- it may start; of a kind `first` is the line of the highest priority that has a turn, `oldest` the one of the lowest
--- turn, and `passed` how often that was passed over.
+-- The supply of this worker: its kinds that are not paused and have waiting tasks, and their lines
+-- by priority. A line has the `turn` of what is at its head, as a number and as Redis has it
+-- (`at`), nil when nothing of it may start; of a kind `first` is the line of the highest priority
+-- that has a turn, `oldest` the one of the lowest turn, and `passed` how often that was passed
+-- over.
 local kinds, levels = {}, 0
 local function open_lines()
   if #A.kinds == 0 then return end

@@ -81,7 +81,7 @@ local function first_of_all()
   return soonest
 end
 
--- How many tasks of a batch may run at once.
+-- Number of tasks of a batch that may run at once.
 local function width(t)
   local own, all = f.holds(t.kind), all_limits()
   local most = f.slots_of(t.kind, t.kind)

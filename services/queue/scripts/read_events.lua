@@ -36,7 +36,7 @@ if asked_epoch ~= '' then
     messages = {envelope('progress', 1, shown)}
   else
     messages = logged
-    -- As many of them as come after the cursor.
+    -- The messages after the cursor.
     local unseen = math.min(last - after, #unlogged)
     for i = #unlogged - unseen + 1, #unlogged do messages[#messages + 1] = unlogged[i] end
     -- Nobody may have heard the last one: then it was logged without the times that are foreseen.

@@ -52,7 +52,7 @@ class Attempt:
         self._link = link
         self._on_over = on_over
         self._process = os.getpid()
-        # How it ends when the handler was stopped, however the handler takes that.
+        # The end of an attempt whose handler was stopped, whatever the handler does then.
         self._stopped: Ending | None = None
         self._timer: asyncio.TimerHandle | None = None
         # The fragment of a last report that was not told.
@@ -71,7 +71,7 @@ class Attempt:
 
     @property
     def ran(self) -> float:
-        """How long it has run [s]."""
+        """The time that it has run [s]."""
         return time.monotonic() - self._began
 
     def tell_stop(self) -> None:

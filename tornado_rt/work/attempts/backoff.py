@@ -1,4 +1,4 @@
-"""How long a task waits before it is tried again."""
+"""The wait of a task before its next attempt."""
 
 import random
 

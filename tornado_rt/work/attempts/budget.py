@@ -1,4 +1,4 @@
-"""How much of its time a task has used, over all of its attempts."""
+"""The time that a task has used over all of its attempts, and has left."""
 
 from tornado_rt.work.attempts.link import Link
 

@@ -38,7 +38,7 @@ class Cancelling:
     def __init__(self) -> None:
         self._asked = False
         self._running = False
-        # How often it has to wait for what must not be left half done.
+        # Number of parts that must not be left half done, and are waited for.
         self._held = 0
         self._task: asyncio.Task[Any] | None = None
         leave_signals_to_worker()

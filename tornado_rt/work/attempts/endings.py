@@ -1,4 +1,4 @@
-"""How an attempt ends: what a handler returned or raised, as the queue can keep it.
+"""The end of an attempt: a handler's result or error in the form that the queue can keep.
 
 A handler is another's code. Its result and its errors are objects that may do anything when they
 are looked at, so nothing here raises, and what is kept is plain, bounded text and JSON.
@@ -174,7 +174,7 @@ def _trace(error: BaseException) -> str:
     try:
         return _format(error)
     except BaseException as fault:
-        # Such as a SyntaxError whose line number is none: its reason is told all the same.
+        # For example a SyntaxError without a line number: its reason is told all the same.
         return f"no traceback: {text_of_error(fault)}"
 
 

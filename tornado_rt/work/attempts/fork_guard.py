@@ -28,7 +28,7 @@ _callbacks: list[Callable[[], None]] = []
 # Those for which we have handlers.
 SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 INTERNET = {socket.AF_INET, socket.AF_INET6}
-# Of each thread that forks, the signals that it had blocked before.
+# The signals that each forking thread had blocked before.
 _blocked = threading.local()
 
 

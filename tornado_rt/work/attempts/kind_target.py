@@ -53,7 +53,7 @@ class KindTarget:
             retry_errors=kind.retry_errors,
             backoff=Backoff(*kind.backoff, retry_spread),
         )
-        # Of a kind whose tasks are all alike.
+        # The outline of a kind whose tasks are all alike.
         self._outline: Outline | None = None
         self.processes: TaskProcesses | None = None
         if load is not None:

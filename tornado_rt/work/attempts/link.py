@@ -22,7 +22,7 @@ from tornado_rt.work.run import NO_STATE, ended_text
 
 log = structlog.get_logger(__name__)
 
-# How long the end of an attempt waits for what its handler has done to be kept.
+# The end of an attempt waits this long for the handler's last writes [s].
 KEEP_SECONDS = 1.0
 # A handler that waits for an answer looks for it this often, for a message can be lost [s].
 LOOK_SECONDS = 60.0

@@ -23,7 +23,7 @@ class TaskState(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a worker ends an attempt.
+    """The outcome of an attempt.
 
     After the last attempt an ERROR makes the task failed, a RETRY makes it dead.
     """
@@ -35,7 +35,7 @@ class Outcome(StrEnum):
 
 
 class Priority(StrEnum):
-    """Which tasks of a kind start before others, the first first."""
+    """The priorities of tasks of a kind, the one that starts first at the top."""
 
     HIGHEST = "highest"
     HIGH = "high"
@@ -55,7 +55,7 @@ LEVELS = tuple(Priority)
 # Without slots these are made in half the time: each enqueue and claim makes some.
 @attrs.frozen(kw_only=True, slots=False)
 class Job:
-    """What no script reads of a task: it is handed on as one blob.
+    """The part of a task that no script reads: it is handed on as one blob.
 
     `timeout` bounds one attempt, `budget_seconds` all of them together [s]; 0 is no bound of its
     own. `schedule` is the name of the schedule that made it, `locale` the language of what is told
@@ -157,7 +157,7 @@ class Claimed:
 
 @attrs.frozen
 class Kept:
-    """What earlier attempts of a task left: results of steps by name (JSON), and a state (JSON)."""
+    """Results of steps by name (JSON) and a state (JSON), left by earlier attempts of a task."""
 
     results: Mapping[str, bytes]
     state: bytes = b""

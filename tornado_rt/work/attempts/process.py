@@ -32,12 +32,12 @@ log = structlog.get_logger(__name__)
 # The most bytes of a report, and of what surrounds a result.
 MESSAGE_BYTES = 4 * 1024 * 1024
 MOST_RESULT_BYTES = 256 * 1024 * 1024
-# How often a start is tried, when the fork server has died.
+# Number of times that a start is tried when the fork server has died.
 STARTS = 3
 DYING_SECONDS = 1.0
 DYING_POLL_SECONDS = 0.01
 KILL_SECONDS = 1.0
-# How long a handler that is cancelled may take to end, until its process is killed. It is less than
+# A cancelled handler has this long to end before its process is killed [s]. It is less than
 # ABANDON_SECONDS, so that no process is left behind.
 CANCEL_SECONDS = 0.4
 

@@ -69,7 +69,7 @@ class Submitter(Protocol):
 
 
 class NoSubmitter:
-    """Of a worker whose attempts submit nothing."""
+    """The submitter of a worker whose attempts submit nothing."""
 
     async def submit(self, parent: Task, token: str, submission: Submission) -> str | None:
         """Refuse it."""

@@ -17,7 +17,7 @@ class BadParams(Exception):
 
 @attrs.frozen(kw_only=True)
 class Rules:
-    """How attempts end.
+    """The rules for the end of attempts.
 
     They take `timeout_seconds` at most, 0 for any time. `result_bytes` bounds a result as JSON, 0
     for any size; with `any_json` it may be any value, else it is an object. With `retry_errors` an
@@ -44,7 +44,7 @@ class Prepared(Protocol):
 
     @property
     def rules(self) -> Rules:
-        """How it ends."""
+        """The rules for its end."""
         ...
 
     async def run(self) -> Any:

@@ -17,7 +17,7 @@ from tornado_rt.work.attempts.fork_guard import end_if_forked
 
 log = structlog.get_logger(__name__)
 
-# How long a handler that is cancelled may take to end, until it is left behind.
+# A cancelled handler has this long to end before it is left behind [s].
 ABANDON_SECONDS = 0.5
 
 
@@ -77,7 +77,7 @@ def in_thread(run: Callable[[], Any], name: str) -> asyncio.Future[Any]:
             # The loop is closed, and with it whoever waited.
             _discard(value)
 
-    # What it makes on the loop belongs to the family of the handler.
+    # Tasks that it makes on the loop belong to the family of the handler.
     context = contextvars.copy_context()
     threading.Thread(target=context.run, args=(work,), name=name, daemon=True).start()
     return ended

@@ -117,7 +117,7 @@ def _file_of(name: str) -> str | None:
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
-        # Such as `__main__`, which has none.
+        # For example `__main__`, which has none.
         return getattr(sys.modules.get(name), "__file__", None)
     return None if spec is None else spec.origin or "a package"
 

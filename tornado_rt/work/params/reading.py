@@ -1,4 +1,4 @@
-"""How JSON is read into each type that a parameter may have: the hooks of a cattrs converter.
+"""Hooks of a cattrs converter that read JSON into each type that a parameter may have.
 
 A hook takes a value that JSON can hold and returns what it is read into, or raises `Wrong` with
 the faults of all that stands in the value. Nothing large is read twice, and reading goes as deep as
@@ -98,7 +98,7 @@ class Field:
 
     @cached_property
     def keywords(self) -> dict[str, Any]:
-        """What a schema can say: the bounds of attrs' validators and of its list, and texts."""
+        """The keywords of its schema: bounds of attrs' validators and of its list, texts."""
         given = self.attribute
         told = {name: given.metadata.get(name) for name in SHOWN}
         told["maxItems"] = given.metadata.get(MOST_ITEMS)

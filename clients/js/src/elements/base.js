@@ -1,4 +1,4 @@
-/** What all elements share: which client they use, and how they are drawn. */
+/** The common part of all elements: their client, and the way they are drawn. */
 
 import { Client, ConnectionLost } from "../index.js";
 import { Message, catalogueOf, followLanguage, joined, languageOf, showText, t, unfollowLanguage } from "../messages.js";

@@ -1,4 +1,4 @@
-/** What a user wants to be told of, and in which way: how the form and the server's JSON go together. */
+/** The form of a user's preferences, and its translation into the server's JSON and back. */
 
 // The ways of a type that neither its user nor the list of types decided on.
 const PUSHED = { push: true, email: false };

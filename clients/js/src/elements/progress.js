@@ -78,7 +78,7 @@ class ProgressElement extends RealtimeElement {
     return false;
   }
 
-  /** What the server has told is told anew, in the other language. */
+  /** Texts of the server are asked for again, in the other language. */
   async languageChanged() {
     const watched = this.#watched;
     try {

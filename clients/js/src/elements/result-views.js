@@ -1,4 +1,4 @@
-/** How results are drawn: by the view of their kind, else as plain names and values. */
+/** Views of results: the one of their kind, else plain names and values. */
 
 import { joined, t } from "../messages.js";
 import { make } from "./base.js";

@@ -1,5 +1,5 @@
 /**
- * What is shown of a snapshot as the clock goes on, decided without a page.
+ * The parts of a snapshot that are shown as the clock goes on, decided without a page.
  *
  * The finish goes no later, and the bar no further back, than was shown, unless a reason is shown too. Until the
  * next report the bar goes on as slowly as the high end of the band says: to the end of a step that tells nothing

@@ -28,7 +28,7 @@ export class SnapshotElement extends HTMLElement {
     else this.#drawing.reset();
   }
 
-  /** How much is shown as done [%]. */
+  /** The share that is shown as done [%]. */
   get value() {
     return this.#snapshot && this.#drawing ? this.#drawing.shown.percent(Date.now()) : 0;
   }

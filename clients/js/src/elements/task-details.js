@@ -104,7 +104,7 @@ export class TaskDetails {
     this.#loadOutput();
   }
 
-  /** What the task was submitted with; null while it is not known. */
+  /** The parameters of the task; null while they are not known. */
   get submission() {
     return this.#known && { kind: this.#known.kind, params: this.#known.params, label: this.#known.label };
   }

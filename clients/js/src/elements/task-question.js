@@ -1,4 +1,4 @@
-/** What a task asks its user, with the answers that it takes: the notification of `run.ask`. */
+/** A question of a task to its user, with the answers that it takes: the notification of `run.ask`. */
 
 import { errorInWords, make } from "./base.js";
 

@@ -52,7 +52,7 @@ class BaseClient(Generic[H, S]):
 
     @property
     def skew(self) -> float:
-        """How far the server's clock is ahead of that of this machine [s].
+        """The lead of the server's clock over that of this machine [s].
 
         Streams tell it; before the first one it is 0.
         """

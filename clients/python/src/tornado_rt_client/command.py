@@ -109,7 +109,7 @@ def options(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _reader_of(path: Path) -> Callable[[], str]:
-    # Whoever renews the token replaces the file.
+    # Another program replaces the file to renew the token.
     return lambda: path.read_text().strip()
 
 

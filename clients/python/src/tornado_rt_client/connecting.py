@@ -1,4 +1,4 @@
-"""How both transports use httpx."""
+"""The use of httpx by both transports."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import httpx
 
 from tornado_rt_client.errors import ConnectionLost
 
-# How long a connection may take to open [s].
+# A connection has this long to open [s].
 CONNECT_SECONDS = 10.0
 # The server answers within 10 s, or says that it does not.
 ANSWER_SECONDS = 30.0

@@ -44,7 +44,7 @@ class Progress(Event):
 
     @property
     def percent(self) -> float:
-        """How much is done, from 0 to 100."""
+        """The progress, from 0 to 100."""
         return self.snapshot.progress
 
     @property
@@ -127,7 +127,7 @@ class TasksChanged(Event):
 
 @attrs.frozen
 class Counts(Event):
-    """How many notifications are unread and unseen now."""
+    """Numbers of notifications that are unread and unseen now."""
 
     counts: UnreadCount
 

@@ -37,7 +37,7 @@ logger = logging.getLogger("tornado_rt_client")
 E = TypeVar("E", bound=Event)
 
 CONTENT_TYPE = "text/event-stream"
-# How long the server may take to answer, and to send its first event [s].
+# The server has this long to answer, and to send its first event [s].
 OPENING_SECONDS = 30.0
 # A connection is lost that brings nothing for this many intervals of its heartbeat.
 SILENT_HEARTBEATS = 3.0

@@ -189,7 +189,7 @@ class Notification(Record):
 
 @attrs.frozen
 class UnreadCount(Record):
-    """How many are unread, and how many were not seen, at this version of the inbox."""
+    """Numbers of unread and of unseen notifications, at this version of the inbox."""
 
     unread: int = 0
     unseen: int = 0

@@ -7,7 +7,7 @@ import attrs
 from tornado_rt_client.events import Envelope
 from tornado_rt_client.records import UnreadCount
 
-# How many ids are remembered. A server sends some hundreds of messages again at most.
+# Most ids that are remembered. A server sends some hundreds of messages again at most.
 REMEMBERED = 10_000
 # Messages that a client may drop when it has seen their ids.
 ONCE = frozenset({"progress", "finished", "notification", "changed", "message"})

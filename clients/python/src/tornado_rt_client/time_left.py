@@ -1,4 +1,4 @@
-"""How long a task or batch still takes, and in how long it starts, as the clock goes on.
+"""The time left of a task or batch, and the time until its start, as the clock goes on.
 
 A snapshot is true at one moment; what is told here is run down from there. The server's clock may
 differ from that of this machine: `ServerClock` learns by how much from the messages of a stream.

@@ -12,7 +12,7 @@ import jwt
 ALGORITHM = "HS256"
 # The server takes no shorter one.
 LEAST_SECRET_BYTES = 32
-# How much of a token's life is left when the next one is minted.
+# The share of a token's life that is left when the next one is minted.
 RENEWED_AT = 0.25
 
 Token = str | Callable[[], str]

@@ -88,5 +88,5 @@ end
 local function pair(first, second) return first .. '\n' .. second end
 local function split(both) return string.match(both, '^([^\n]*)\n(.*)$') end
 
--- What is to be written when the body of the script is done.
+-- Writes that are due when the body of the script is done.
 local finishers = {}

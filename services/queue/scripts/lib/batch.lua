@@ -6,8 +6,8 @@
 -- queued), `progress_sum` is the sum of their percentages with 100 for an ended one, and the batch
 -- has ended exactly when each of its tasks has.
 
--- How many ended tasks, dead ones and ended batches are kept of each user, 0: any, and none are listed.
--- The scripts that end tasks are told.
+-- Number of ended tasks, dead ones and ended batches that are kept of each user, 0: any, and none
+-- are listed. The scripts that end tasks are told.
 local most_ended = 0
 -- Old ones of a user go with one script at most, besides as many as ended in it: after a bound was
 -- lowered the rest goes with the next ones.
@@ -82,7 +82,7 @@ local function batch_data(b, is_unheard)
   return table.concat(parts)
 end
 
--- What Python needs of a batch; false when there is none.
+-- Returns the fields of a batch that Python needs; false when there is none.
 local function batch_reply(id)
   local b = load_batch(id)
   if not b then return false end

@@ -96,7 +96,7 @@ function forecast.counting(usual, slots_of, given)
     return (is_own and index - 1 or 0) + (others * sum + earlier * deep) / looked
   end
 
-  -- How many tasks of each kind are before a task, and how many of these are its own user's.
+  -- Returns the number of tasks of each kind before a task, and of those of its own user.
   local function count_before(t)
     local before, own, own_in_line = {}, {}, 0
     for _, line in ipairs(all_lines()) do
@@ -129,7 +129,8 @@ function forecast.counting(usual, slots_of, given)
     return before, own
   end
 
-  -- How many older tasks have the key of a task: in its own lanes, and in those that the key holds back.
+  -- Returns the number of older tasks with the key of a task: in its own lanes, and in those that
+  -- the key holds back.
   local function count_of_key(t)
     local sum, own = 0, {}
     for _, level in ipairs(LEVELS) do
@@ -165,7 +166,7 @@ function forecast.counting(usual, slots_of, given)
     if others[line] then return others[line] end
     local found = redis.call('ZRANGE', P .. 'ready:' .. line, '0', whole(MOST_GROUPS - 1))
     for _, user in ipairs(redis.call('SRANDMEMBER', P .. 'parked', whole(MOST_GROUPS))) do found[#found + 1] = user end
-    -- Who has few is no group.
+    -- A user with few tasks is no group.
     local many = {}
     for _, user in ipairs(found) do
       if counted('waiting_of', user) >= FEW then many[#many + 1] = user end

@@ -14,8 +14,9 @@ local note_change, note_removal
 do
   -- A message has at most this many tasks.
   local TOGETHER = 50
-  -- Of each user `order`: the ids of tasks that changed, `changed`: these tasks by id, and `removed`: the ids of those
-  -- that are gone. nil until it is known whether somebody watches, false while nobody does.
+  -- For each user, `order`: the ids of tasks that changed, `changed`: these tasks by id, and
+  -- `removed`: the ids of those that are gone. nil until it is known whether somebody watches,
+  -- false while nobody does.
   local of_users
 
   local function changes_of(user)

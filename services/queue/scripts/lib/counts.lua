@@ -28,14 +28,14 @@ local function count(hash, field, by)
   more[field] = (more[field] or 0) + by
 end
 
--- What a hash becomes when one of its counts is none any more.
+-- By hash: what to do when one of its counts is zero again.
 local when_none = {}
 
 do
   -- Many counts of a hash are read and written at once.
   local function write_counts(hash, fields, values)
     local known_of, unread = known[hash] or {}, {}
-    -- What is counted behind this is what is written here.
+    -- Later counts of this script see these values.
     known[hash] = known_of
     for _, field in ipairs(fields) do
       if not known_of[field] then unread[#unread + 1] = field end

@@ -57,7 +57,7 @@ do
   end
 
   local bor, band, bnot = bit.bor, bit.band, bit.bnot
-  -- Of each offset, the byte of a bitmap that it is in, and the bit of that; made when they are asked for.
+  -- For each offset, its byte in a bitmap and its bit there; made when they are asked for.
   local byte_of, bit_of
   local function make_places()
     byte_of, bit_of = {}, {}

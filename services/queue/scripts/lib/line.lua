@@ -105,7 +105,7 @@ local function free(list, one)
   if some_are_blocked() then note(list, one) end
 end
 
--- How often a turn was passed over is forgotten with it.
+-- The count of passed turns is forgotten with it.
 local function forget_turn_of(line, user)
   local turn = redis.call('ZSCORE', P .. 'ready:' .. line, user) or take_kept_turn(pair(line, user))
   if turn then redis.call('HDEL', P .. 'passed', turn) end

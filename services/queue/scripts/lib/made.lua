@@ -2,8 +2,8 @@
 --
 -- The fields of a task: those that are known when it is made are one packed field of its record.
 
--- What is known when a task is made, each as text. `job` is Python's alone. Only the batch can change, when
--- the task is run again after the end of its batch.
+-- Facts about a task that are known when it is made, each as text. `job` is Python's alone. Only
+-- the batch can change, when the task is run again after the end of its batch.
 local MADE = {'user_id', 'batch_id', 'created_at', 'seq', 'kind', 'level', 'key', 'max_attempts', 'expected',
   'notify', 'unique', 'plan', 'head', 'first', 'job'}
 local MADE_FIELDS = #MADE

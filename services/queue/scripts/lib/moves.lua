@@ -279,7 +279,7 @@ local function end_task(t, status, token, result, error, fragment)
   if status == 'dead' then redis.call('ZADD', P .. 'dead', NOW_STAMP, t.task_id) end
   free_unique(t, 'wr')
   if t.kept ~= '' then withdraw_questions(t) end
-  -- What is done needs no results of its steps any more.
+  -- An ended task needs no results of its steps any more.
   if status == 'completed' and t.kept ~= '' then redis.call('DEL', kept_key(t.task_id)) end
   count('counts', status, 1)
   count('ends', pair(t.kind, status), 1)
@@ -340,7 +340,7 @@ end
 -- has ended stays ended: the task then goes on without it. `by`: how it came to that and who asked for it, as a pair.
 local function run_again(t, by, run_at)
   journal(t, 'rerun', by)
-  -- What comes now has numbers behind its end, which is to be found among them.
+  -- Later messages have numbers behind its end, which must be found among them.
   keep_told(t)
   forget_end(t)
   note_state(t.seq, t.status, false)

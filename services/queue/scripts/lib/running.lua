@@ -41,7 +41,7 @@ function forecast.running(samples, given)
       local low, high = told('remaining_low'), told('remaining_high')
       left = math.max(left, 0.01)
       mu, age, run.known = math.log(left), math.max(age - elapsed, 0), true
-      -- Of a normal distribution the 10th and 90th percentile are 2.563 standard deviations apart.
+      -- The 10th and 90th percentile of a normal distribution are 2.563 standard deviations apart.
       if low and high and high > 0 then sigma = math.log(high / math.max(math.min(low, high), left / 20, 0.01)) / 2.563 end
     end
     function run.rest()

@@ -89,7 +89,7 @@ function forecast.starts()
     return math.max(time_when_full(name, rate, since) - NOW + n * rate[2] / rate[1] - rate[2], 0)
   end
 
-  -- How many tasks run on the workers that have a kind, and which these are. Found once.
+  -- Number of tasks that run on the workers of a kind, and those workers. Found once.
   local served = {}
   local function with_workers(kind)
     local known = served[kind]

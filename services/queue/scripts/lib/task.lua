@@ -13,7 +13,7 @@ local WAITS = {queued = true, delayed = true}
 local STATES = {queued = true, delayed = true, processing = true, completed = true, failed = true,
   cancelled = true, dead = true}
 
--- What every transition reads of a task.
+-- Fields of a task that every transition reads.
 local CORE = {'made', 'token', 'closed', 'attempt', 'percent', 'event_seq', 'logged'}
 local function is_percentage(value)
   local share = value == '0' and 0 or tonumber(value)
@@ -39,8 +39,8 @@ local function load_task(id)
   return t
 end
 
--- How long the attempts took since the task was begun anew [s]. An earlier version has kept no sum: then it is
--- that of the attempts that are kept, up to one that was the end of the task.
+-- Time that the attempts took since the task was begun anew [s]. An earlier version has kept no
+-- sum: then it is that of the attempts that are kept, up to one that was the end of the task.
 local FOLLOWED = {error = true, retry = true, lost = true}
 local function used_seconds(t)
   if t.used ~= '' then return tonumber(t.used) or 0 end

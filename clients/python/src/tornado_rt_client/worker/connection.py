@@ -21,12 +21,12 @@ logger = logging.getLogger("tornado_rt_client")
 
 # After this many handshakes in a row that something on the way has spoilt, HTTP is used.
 MOST_BLOCKED = 2
-# How long HTTP is used before a WebSocket is tried again [s].
+# HTTP is used for this long before a WebSocket is tried again [s].
 POLLING_SECONDS = 600.0
 
 
 class Transport(StrEnum):
-    """How a worker reaches the server."""
+    """The transport of a worker."""
 
     AUTO = "auto"
     WEBSOCKET = "websocket"
@@ -35,7 +35,7 @@ class Transport(StrEnum):
 
 @attrs.define
 class Route:
-    """Which transport comes next. There is no I/O here; times are of the caller's clock [s]."""
+    """Chooses the next transport, without any I/O; times are of the caller's clock [s]."""
 
     transport: Transport
     blocked: int = 0

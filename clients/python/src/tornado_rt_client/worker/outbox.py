@@ -9,7 +9,7 @@ import attrs
 
 from tornado_rt_client.errors import ProtocolError
 
-# Of a message without its items [B].
+# Most bytes of a message without its items.
 FRAME_ROOM = 1024
 
 

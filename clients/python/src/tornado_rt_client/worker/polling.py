@@ -15,7 +15,7 @@ from tornado_rt_client.worker.outbox import Batch, Verb
 from tornado_rt_client.worker.session import AGAIN_SECONDS, Session
 from tornado_rt_client.worker.waiting import end_all, first_of
 
-# How long the server may wait for a task before it answers [s].
+# The server may wait this long for a task before it answers [s].
 WAIT_SECONDS = 20.0
 # There is no connection whose loss tells that a worker is gone, so its leases are short [s].
 LEASE_SECONDS = 30.0

@@ -82,7 +82,7 @@ class Session:
         self.held: dict[Key, Held] = {}
         self.outbox = Outbox()
         self.bounds = Bounds()
-        # Of a result as JSON, 0 for any size.
+        # Most bytes of a result as JSON, 0 for any size.
         self.result_bytes = 0
         self.extend_seconds = EXTEND_SECONDS
         # No task is asked for any more.

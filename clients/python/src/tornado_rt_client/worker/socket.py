@@ -31,13 +31,14 @@ OPEN_SECONDS = 10.0
 # A connection that is silently lost must be noticed before the server gives its tasks to others,
 # 30 s by default [s].
 PING_SECONDS = 10.0
-# How long the server may take to say goodbye [s].
+# The server has this long to say goodbye [s].
 CLOSE_SECONDS = 3.0
 # A message with as many tasks as a worker may take at once, each with its largest parameters [B].
 MOST_BYTES = 256 * 1024 * 1024
-# How much of a token's life is left when the next one is sent.
+# The share of a token's life that is left when the next one is sent.
 RENEWED_AT = 0.25
-# How often one is asked for at most, if what gives them gives the same for too long [s].
+# Shortest time between two requests for a token, if their source gives the same one for too long
+# [s].
 LEAST_RENEWAL_SECONDS = 0.2
 # Closed by the server for good (the close codes of its documentation), by the status that says the
 # same.
