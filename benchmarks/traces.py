@@ -78,7 +78,8 @@ ATTRIBUTES: Mapping[str, str | int] = {
 TURN_SECONDS = 60.0
 # After a turn, for what the server does when its tasks have ended.
 SETTLE_SECONDS = 0.02
-# Half the width of the 95 % interval of a normal distribution: the rank of the median is close to one.
+# Half the width of the 95 % interval of a normal distribution, which the rank of the median is
+# close to.
 DEVIATIONS_OF_95 = 1.96
 
 

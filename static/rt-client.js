@@ -1,6 +1,6 @@
 /** The JavaScript client of tornado_rt. Its source, in parts, is clients/js/src; docs/clients.md. */
 
-/** How long to wait before the next attempt. */
+/** The wait before the next attempt. */
 
 // 2 to the power of more would only overflow.
 const MOST_DOUBLINGS = 32;
@@ -196,7 +196,7 @@ function unpackError(packed) {
   return new RealtimeError(packed.message);
 }
 
-/** What is known of one followed topic, so that another reader can begin without the server. */
+/** The known state of one followed topic, so that another reader can begin without the server. */
 
 
 // The most messages that are kept for a reader that comes with a cursor.
@@ -460,7 +460,7 @@ class Hub {
     followed.isAsking = false;
     followed.log.take(message);
     if (asked) followed.paused.clear();
-    // Of a log that is another they are told after the `resync`.
+    // Events of another log follow the `resync`.
     followed.counts = countsOf(topic, data);
     if (data.recovered) this.#tellCounts(followed);
     this.#serve(topic, followed, asked);
@@ -841,7 +841,7 @@ function sleep(seconds, signal) {
   });
 }
 
-/** What applications hold of a topic: an async iterable of its events, and an event target. */
+/** The handle that applications get of a topic: an async iterable of its events, and an event target. */
 
 
 // The most events that wait for a busy reader; then it is told that it is too slow.
@@ -1295,14 +1295,14 @@ function firstCounts(topic, { recovered, unread_count: unread, unseen_count: uns
   return [{ type: "counts", topic, unread, unseen, version, isFirst: !recovered }];
 }
 
-/** How a client comes back, without any I/O: by which transport, when, or not at all. */
+/** The way back of a client, without any I/O: by which transport, when, or not at all. */
 
 
 // A socket is taken for impossible after this many attempts in a row that did not open one.
 const SOCKET_ATTEMPTS = 2;
 // Codes that a browser makes up when there was no handshake, or nothing after it.
 const NOT_OPENED = new Set([1002, 1005, 1006, 1015]);
-// How long an event stream serves before a socket is tried again [s]; longer each time.
+// An event stream serves for this long before a socket is tried again [s]; longer each time.
 const SOCKET_AGAIN = { first: 30, most: 600 };
 // A connection is lost that brings nothing for two intervals of its heartbeat, and for half of another one or this
 // much [s], whichever is less: two were missed.
@@ -1432,7 +1432,7 @@ class Asked {
 
 const OPENING_SECONDS = 10;
 const ABNORMAL = 1006;
-// How long after an error the close may come that tells more [s].
+// After an error the close that tells more comes within this time [s].
 const CLOSE_SECONDS = 0.1;
 
 /**
@@ -1749,7 +1749,7 @@ class Stream {
 
 /** The token of a client: a text, or a function that gets one. */
 
-// How much of a token's life is left when the next one is asked for, and how much at most [s].
+// The share of a token's life that is left when the next one is asked for, and the most of it [s].
 const RENEWED_AT = 0.25;
 const MOST_LEFT = 60;
 
@@ -1823,9 +1823,9 @@ class Tokens {
  */
 
 
-// How long an open connection waits for another topic [s].
+// An open connection waits this long for another topic [s].
 const LINGER_SECONDS = 1;
-// How long the server may take to answer a ping, after the page was shown again [s].
+// The server has this long to answer a ping, after the page was shown again [s].
 const PROBE_SECONDS = 3;
 // A token is renewed no more often than this [s].
 const LEAST_RENEWAL_SECONDS = 1;
@@ -2229,7 +2229,7 @@ class ServerClock {
     if (this.#heard.length > HEARD) this.#heard.shift();
   }
 
-  /** How far the server's clock is ahead of that of this machine [s]; 0 while nothing is known. */
+  /** The lead of the server's clock over that of this machine [s]; 0 while nothing is known. */
   get skew() {
     if (!this.#heard.length) return 0;
     return Math.max(...this.#heard) + now() - Date.now() / 1000;
@@ -2253,7 +2253,8 @@ class ServerClock {
  */
 
 
-// How often a tab that is seen asks whether the leader is there, and how long it may take to answer [s].
+// A visible tab asks this often whether the leader is there, and waits this long for its answer
+// [s].
 const PING_SECONDS = 5;
 const PONG_SECONDS = 2;
 
@@ -2577,7 +2578,7 @@ function unpackStatus(status) {
   return { ...status, error: status.error && unpackError(status.error) };
 }
 
-/** How long a task or batch still takes, and in how long it starts: what a snapshot says, run down by the clock. */
+/** The time left of a task or batch, and the time until its start: those of a snapshot, run down by the clock. */
 
 const OVER = new Set(["completed", "partial", "failed", "cancelled", "dead"]);
 const WAITING = new Set(["queued", "delayed"]);
@@ -2843,7 +2844,7 @@ function baseOf(url, page = globalThis.document?.baseURI) {
 }
 
 const NORMAL = 1000;
-// How long to wait after the function that gets the token has failed [s].
+// Wait after the function that gets the token has failed [s].
 const TOKEN_AGAIN_SECONDS = 2;
 const IDLE = { state: "idle", transport: null, userId: null, reason: null, error: null, retryIn: null };
 
@@ -2964,7 +2965,7 @@ class Client extends EventTarget {
     return this.#status;
   }
 
-  /** How far the server's clock is ahead of that of this machine [s], as far as its messages tell; else 0. */
+  /** The lead of the server's clock over that of this machine [s], as far as its messages tell; else 0. */
   get skew() {
     return this.clock.skew;
   }

@@ -15,7 +15,8 @@ const CHOICE = "tornado_rt.language";
 const PLACES = /\{(\w+)\}/g;
 const ELEMENT = 1;
 
-// Of each language besides English: its sources, the later before the earlier, and what is still to be loaded.
+// For each language besides English: its sources, the later before the earlier, and those still to
+// be loaded.
 const catalogues = new Map();
 // The meaning of each tag of a language that was asked for; forgotten with each new catalogue.
 const meanings = new Map();
@@ -402,7 +403,7 @@ function styleSheet() {
   return sheetOf(SHEET);
 }
 
-/** What all elements share: which client they use, and how they are drawn. */
+/** The common part of all elements: their client, and the way they are drawn. */
 
 
 /**
@@ -980,7 +981,7 @@ figure { margin: 0; }
 `;
 
 /**
- * What is shown of a snapshot as the clock goes on, decided without a page.
+ * The parts of a snapshot that are shown as the clock goes on, decided without a page.
  *
  * The finish goes no later, and the bar no further back, than was shown, unless a reason is shown too. Until the
  * next report the bar goes on as slowly as the high end of the band says: to the end of a step that tells nothing
@@ -1413,7 +1414,7 @@ class Drawing {
   }
 }
 
-/** What a task asks its user, with the answers that it takes: the notification of `run.ask`. */
+/** A question of a task to its user, with the answers that it takes: the notification of `run.ask`. */
 
 
 /** Return whether a notification is an open question of a task. */
@@ -1508,7 +1509,7 @@ function namedValue({ enum: values = [], enumNames = [] }, value) {
   return enumNames[values.indexOf(value)] ?? value;
 }
 
-/** How results are drawn: by the view of their kind, else as plain names and values. */
+/** Views of results: the one of their kind, else plain names and values. */
 
 
 const views = new Map();
@@ -1761,7 +1762,7 @@ class TaskDetails {
     this.#loadOutput();
   }
 
-  /** What the task was submitted with; null while it is not known. */
+  /** The parameters of the task; null while they are not known. */
   get submission() {
     return this.#known && { kind: this.#known.kind, params: this.#known.params, label: this.#known.label };
   }
@@ -1999,7 +2000,7 @@ class ProgressElement extends RealtimeElement {
     return false;
   }
 
-  /** What the server has told is told anew, in the other language. */
+  /** Texts of the server are asked for again, in the other language. */
   async languageChanged() {
     const watched = this.#watched;
     try {
@@ -2935,7 +2936,7 @@ fieldset { border: 1px solid var(--_line); border-radius: 8px; display: grid; ga
 #toast-text { flex: 1; }
 `;
 
-/** What a user wants to be told of, and in which way: how the form and the server's JSON go together. */
+/** The form of a user's preferences, and its translation into the server's JSON and back. */
 
 // The ways of a type that neither its user nor the list of types decided on.
 const PUSHED = { push: true, email: false };
@@ -3487,7 +3488,7 @@ class SnapshotElement extends HTMLElement {
     else this.#drawing.reset();
   }
 
-  /** How much is shown as done [%]. */
+  /** The share that is shown as done [%]. */
   get value() {
     return this.#snapshot && this.#drawing ? this.#drawing.shown.percent(Date.now()) : 0;
   }

@@ -26,7 +26,7 @@ def read_block(block: bytes) -> dict[str, str]:
 
 @attrs.define
 class Event:
-    """What a reader hands to its user."""
+    """The events that a reader hands to its user."""
 
     id: str = ""
     event: str = ""

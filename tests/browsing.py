@@ -17,7 +17,7 @@ from tests.waiting import until, wait_until
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 PHONE: ViewportSize = {"width": 390, "height": 667}
-# How long a server may be too busy to answer [s].
+# A server may be too busy to answer for this long [s].
 BUSY_SECONDS = 60.0
 # Where the cores are busy a page takes its time [ms].
 expect.set_options(timeout=30_000)

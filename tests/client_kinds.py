@@ -24,7 +24,7 @@ class Echo:
 
 @attrs.frozen
 class Gated:
-    """How many counts there are, and the file that holds the last one back."""
+    """The number of counts, and the file that holds the last one back."""
 
     gate: str
     counts: int = 5
@@ -100,7 +100,7 @@ class Colour(StrEnum):
 
 @attrs.frozen
 class Size:
-    """How large."""
+    """The size."""
 
     width: int = 3
     tall: bool = False

@@ -39,7 +39,7 @@ class Span:
 
 @attrs.define
 class Collector:
-    """What has come. `status`: what it answers."""
+    """The requests that came. `status`: the status of each answer. `status`: what it answers."""
 
     url: str = ""
     status: int = 200

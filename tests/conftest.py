@@ -151,7 +151,7 @@ def queue(make_queue: Callable[..., QueueService]) -> QueueService:
 
 @pytest.fixture
 def invariants(io_loop: IOLoop, stores: StoreAddresses) -> Iterator[None]:
-    """Whatever a test did, everything agrees with everything afterwards."""
+    """Everything agrees with everything after the test, whatever it did."""
     yield
 
     async def check() -> list[str]:

@@ -47,7 +47,7 @@ async def work(task: Any, progress: Any) -> dict[str, int]:
 
 @attrs.frozen
 class DeedParams:
-    """Which deed."""
+    """The deed."""
 
     symbol: str
 

@@ -34,7 +34,7 @@ class Device:
 
     @property
     def counts(self) -> tuple[str, str, str]:
-        """What the badge, the line above the list, and the tab say."""
+        """The texts of the badge, the line above the list, and the tab."""
         told = [self.page.text_content(f"#{id_}") or "" for id_ in ("unseen-badge", "inbox-count")]
         return told[0], told[1], self.page.text_content("#tab-unread") or ""
 
@@ -78,7 +78,7 @@ class User:
 
     @property
     def counts(self) -> tuple[str, str, str]:
-        """What each device says when it says the truth."""
+        """The texts of each device when it says the truth."""
         told = self.ask("GET", "/unread_count")
         unread = told["unread"]
         tab = f"Unread {unread}" if unread else "Unread"

@@ -19,7 +19,7 @@ from tests.api import Client, frame
 from tornado_rt.embedding import Authenticate, Identity, Server
 
 COOKIE, COOKIE_SECRET = "user", "the secret of the application's cookies"
-# What a browser sends with a request of a page of the same origin.
+# Headers of a browser's request from a page of the same origin.
 PAGE = {"Sec-Fetch-Site": "same-origin"}
 
 

@@ -1,4 +1,4 @@
-"""What the processes of the inbox walk know of one another at once: a file that all have mapped."""
+"""Facts that the processes of the inbox walk share at once: a file that all have mapped."""
 
 import mmap
 from pathlib import Path

@@ -99,7 +99,7 @@ class Watched(Subscription):
 
     def _release(self) -> None:
         self._line.catching_up = False
-        # What came and went meanwhile is not told.
+        # A notification that came and went meanwhile is not told.
         if not self._line.closed:
             self._line.device.seen = self._cursor
         super()._release()
@@ -123,7 +123,7 @@ class Device:
     # Up to where it was told.
     seen: Cursor | None = None
     counts: tuple[int, int, int] = (0, 0, 0)
-    # What came while there was no list yet.
+    # Messages that came while there was no list yet.
     _early: list[Message] = attrs.field(factory=list)
     _line: Line | None = None
     _listing: asyncio.Task[None] | None = None

@@ -1,4 +1,4 @@
-"""What the processes of the inbox walk have noted, compared with the model and with the store."""
+"""The notes of the processes of the inbox walk, compared with the model and with the store."""
 
 import collections
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +13,9 @@ from services.notifications.accounts import TOGETHER
 from services.notifications.models import Notification
 from tests.inbox_model import SNOOZED, STATES, Deed, Inbox, Told, View, Wrong, view_of
 
-# How many of the last deeds of a user are told with what is wrong.
+# Number of a user's last deeds that are told with a fault.
 SHOWN_DEEDS = 12
-# How many ways are tried in which operations in doubt may have happened.
+# Most orders in which operations in doubt are tried.
 MOST_WAYS = 200
 
 Seen = tuple[int, int]
@@ -23,11 +23,11 @@ Seen = tuple[int, int]
 
 @attrs.define
 class Noted:
-    """What was noted about one user since the last quiet point."""
+    """The notes about one user since the last quiet point."""
 
     # Each by its number as it was applied last, and those that were acknowledged.
     deeds: dict[int, Deed] = attrs.field(factory=dict)
-    # What they were when others were first, by the version.
+    # The values when others were first, by the version.
     lost: dict[int, list[Deed]] = attrs.field(factory=lambda: collections.defaultdict(list))
     done: set[int] = attrs.field(factory=set)
     counts: dict[int, set[Seen]] = attrs.field(factory=lambda: collections.defaultdict(set))
@@ -108,7 +108,7 @@ class Noted:
 
 @attrs.define
 class Filters:
-    """What filters may have found: their verbs are done a little later, by the ids.
+    """The possible findings of filters: their verbs are done a little later, by the ids.
 
     Found were all that matched at each version from the one that was known then, and none that
     matched at no version.
@@ -117,7 +117,7 @@ class Filters:
     # By the number of the deed: those that matched at all versions, and at any.
     found: dict[int, tuple[set[str], set[str]]]
     begins: dict[int, list[Deed]]
-    # How many ids the deeds that were asked together are for.
+    # The number of ids that the deeds which were asked together are for.
     sizes: collections.Counter[tuple[int, int]]
     under_way: list[Deed] = attrs.field(factory=list)
 
@@ -157,7 +157,7 @@ class Filters:
 
 @attrs.frozen
 class Stored:
-    """What the store has of one user."""
+    """The documents of one user in the store."""
 
     account: Account
     documents: Sequence[dict[str, Any]]
@@ -183,7 +183,7 @@ class History:
     inboxes: dict[str, Inbox] = attrs.field(factory=dict)
     noted: dict[str, Noted] = attrs.field(factory=dict)
     fails: list[str] = attrs.field(factory=list)
-    # What was looked at, for the last line.
+    # The numbers of all that was looked at, for the last line.
     tally: collections.Counter[str] = attrs.field(factory=collections.Counter)
 
     def __attrs_post_init__(self) -> None:

@@ -17,11 +17,12 @@ UNREAD, READ, ARCHIVED, SNOOZED, GONE = "unread", "read", "archived", "snoozed",
 INBOX = (UNREAD, READ)
 # Those that a list may show.
 STATES = (*INBOX, ARCHIVED, SNOOZED)
-# What a verb may change, and an undo takes back.
+# Fields that a verb may change, and an undo takes back.
 TAKEN_BACK = ("state", "seen_at", "read_at", "archived_at", "snoozed_until", "pinned", "key")
 # Numbers of deeds that one start of a process may use.
 STARTS = 10**12
-# How long one that was removed is known, for an undo and so that its event makes no other [s].
+# A removed notification is known for this long, for an undo and so that its event makes no other
+# [s].
 GONE_SECONDS = 20.0
 # The fields of a notification on the wire that are compared.
 SHOWN = (
@@ -71,7 +72,7 @@ class Item:
 
     @property
     def status(self) -> str:
-        """What old clients see."""
+        """The view of old clients."""
         return UNREAD if self.read_at is None else READ
 
     def view(self) -> View:
@@ -81,7 +82,7 @@ class Item:
 
 @attrs.frozen(kw_only=True)
 class Deed:
-    """What somebody wanted, and the versions before and after it. `number` names it.
+    """A deed of somebody, and the versions before and after it. `number` names it.
 
     `ids` are those that it was for.
     """
@@ -93,31 +94,31 @@ class Deed:
     now: str
     ids: Sequence[str] = ()
     until: str | None = None
-    # Of a create: what is stored, and the id that was answered.
+    # For a create: the stored document, and the id of the answer.
     fields: dict[str, Any] = attrs.field(factory=dict)
     id: str = ""
     # Of an undo the version that it takes back, of a trim the quota.
     argument: int = 0
-    # How many it has changed, as it was answered.
+    # The number of changed ones in the answer.
     count: int | None = None
-    # Of one that was for a filter: the version that was known then, the filter, and a number that
-    # the deeds of all its parts have.
+    # For a filter: the version that was known then, the filter, and a number that the deeds of all
+    # its parts have.
     asked: tuple[int, str, str | None, str, int] | None = None
 
     @property
     def ask(self) -> tuple[int, int]:
-        """What those have in common that were asked by one filter at once."""
+        """The common part of the deeds that one filter asked for at once."""
         return self.number // STARTS, 0 if self.asked is None else self.asked[4]
 
     @property
     def batch(self) -> tuple[int, str]:
-        """What those have in common that one process did in one go."""
+        """The common part of the deeds that one process did in one go."""
         return self.number // STARTS, self.now
 
 
 @attrs.frozen
 class Told:
-    """What one version tells devices. `is_new`: one comes to the top of the list as new."""
+    """The message of one version to devices. `is_new`: one comes to the top of the list as new."""
 
     version: int
     is_new: bool
@@ -140,7 +141,7 @@ class Inbox:
     version: int = 0
     top: int = 0
     items: dict[str, Item] = attrs.field(factory=dict)
-    # What was removed, while it is known.
+    # Removed notifications, while they are known.
     gone: dict[str, Item] = attrs.field(factory=dict)
     # Of events that renewed one: its id, and when; known as long as what was removed.
     renewals: dict[str | None, tuple[str, str]] = attrs.field(factory=dict)

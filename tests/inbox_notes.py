@@ -1,4 +1,4 @@
-"""What a process of the inbox walk writes down: each line before anything follows from it."""
+"""The notes of a process of the inbox walk: it writes each line before anything follows from it."""
 
 import contextlib
 import contextvars
@@ -15,8 +15,8 @@ from services.notifications.ledger import Ledger
 from tests.inbox_model import view_of
 from tornado_rt.protocol import Message, MessageType, iso_time
 
-# What a verb is for that is not told ids: the version that was known when it was asked, and the
-# filter as the model has it; None for who names ids.
+# The target of a verb without ids: the version that was known when it was asked, and the filter as
+# the model has it; None for a verb with ids.
 asked: contextvars.ContextVar[tuple[Any, ...] | None] = contextvars.ContextVar(
     "asked", default=None
 )

@@ -50,16 +50,16 @@ from tornado_rt.redis import open_redis
 DEVICES = 3
 QUOTA = 30
 REPLAY_LIMIT = 40
-# How many operations each process does at once.
+# Number of operations that each process does at once.
 TOGETHER = 24
-# How long what is under way may take at a stop [s].
+# Operations that are under way have this long at a stop [s].
 STOP_SECONDS = 60.0
 CHECK_SECONDS = 0.3
 # The share of operations that are about the first user.
 HOT = 0.15
 # And up to there, those that are about users whom the other processes ask for less.
 OWN = 0.6
-# How long the stores may be away in one go [s].
+# The stores may be away for this long in one go [s].
 AWAY_SECONDS = 60.0
 KEYS = 3
 EVENTS = 4
@@ -72,7 +72,7 @@ NEAR = (0.2, 4.0)
 
 @attrs.frozen(kw_only=True)
 class Task:
-    """What a process is told at its start."""
+    """The orders of a process at its start."""
 
     process: int
     start: int
@@ -281,7 +281,7 @@ class Process:
         """Do what is due, and trim all that have more than the quota."""
         await _patiently(self.service.do_due)
         for user in self.task.users:
-            # Whoever changes something looks whether there is too much.
+            # Every change looks whether there are too many.
             await _patiently(partial(self.service.act, user, Verb.SEEN, [NOBODY]))
         await _patiently(self.service.trim_pending)
 

@@ -49,7 +49,7 @@ class Runner:
     # None while we kill it.
     fork: Fork | None = None
     _writer: asyncio.StreamWriter | None = None
-    # What it is told to do, until it has done it.
+    # The orders that it has not yet done.
     _told: bytes = b""
     _done: asyncio.Event = attrs.field(factory=asyncio.Event)
 
@@ -225,7 +225,7 @@ class Walk:
         await self.mongodb.restart()
 
 
-# How often each fault is, and what it does.
+# Each fault: its share, and its action.
 FAULTS = {
     "kill": 4,
     "freeze": 6,

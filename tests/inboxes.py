@@ -1,4 +1,4 @@
-"""What the tests of notifications share: a publisher that keeps all, drafts, and a count of all."""
+"""Helpers of the tests of notifications: a publisher that keeps all, drafts, and a count of all."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -65,9 +65,9 @@ def install(tarball: Path, folder: Path) -> Path:
 
 
 class Driven(abc.ABC):
-    """What both forms share. `run` gives a function's body `driver` and `args`."""
+    """The common part of both forms. `run` gives a function's body `driver` and `args`."""
 
-    # What the client uses there if nothing hinders it.
+    # The transport that the client uses there if nothing hinders it.
     transport = "socket"
 
     @abc.abstractmethod

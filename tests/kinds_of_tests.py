@@ -12,7 +12,7 @@ from tornado_rt.work import Kind, Run, Schedule, Step
 
 
 class Codec(StrEnum):
-    """How a film is written."""
+    """The format of a film."""
 
     H264 = "h264"
     AV1 = "av1"

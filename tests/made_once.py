@@ -1,4 +1,4 @@
-"""What takes long to make, made once for all processes of pytest-xdist."""
+"""Files that take long to make, made once for all processes of pytest-xdist."""
 
 import fcntl
 import os

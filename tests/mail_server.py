@@ -42,7 +42,7 @@ class Received:
 
 @attrs.define
 class MailBox:
-    """What came; `recipient_answers` and `answers` are given in turn in place of an acceptance."""
+    """The mails that came; `recipient_answers` and `answers` take turns in place of a yes."""
 
     received: list[Received] = attrs.field(factory=list)
     recipient_answers: list[str] = attrs.field(factory=list)

@@ -44,7 +44,7 @@ class Device:
 
 @attrs.define
 class PushService:
-    """What came, by browser; `statuses` are answered in turn, the last one for ever."""
+    """The pushes that came, by browser; `statuses` are answered in turn, the last one for ever."""
 
     pushes: dict[str, list[HTTPServerRequest]] = attrs.field(factory=dict)
     statuses: dict[str, list[int]] = attrs.field(factory=dict)

@@ -62,7 +62,7 @@ Turn = tuple[Line, str]
 
 @attrs.define
 class ModelTask:
-    """What the model knows of a task."""
+    """The state of a task in the model."""
 
     user: str
     seq: int
@@ -101,7 +101,7 @@ class Limits:
 
 @attrs.define
 class Head:
-    """What is at the head of a line, as a claim has found it."""
+    """The head of a line, as a claim has found it."""
 
     line: Line
     turn: int
@@ -134,12 +134,12 @@ class Model:
     resting: set[tuple[str, str]] = attrs.field(factory=set)
     rested: set[tuple[str, str]] = attrs.field(factory=set)
     started: dict[tuple[str, ...], int] = attrs.field(factory=dict)
-    # How often each turn was passed over.
+    # The number of times that each turn was passed over.
     passed: dict[int, int] = attrs.field(factory=dict)
     turns: dict[Turn, int] = attrs.field(factory=dict)
     turn: int = 0
     closed: set[str] = attrs.field(factory=set)
-    # Which deleted task has the unique key of a user and kind.
+    # The deleted task that has the unique key of a user and kind.
     throttled: dict[tuple[str, str], str] = attrs.field(factory=dict)
     # Of the schedule of each user: when it is due, and the task that it made last.
     due: dict[str, float] = attrs.field(factory=lambda: dict.fromkeys(USERS, 1.0))
@@ -376,7 +376,7 @@ class Model:
         task.status, task.percent = "processing", 0.0
         task.attempt += 1
         limits = self.kinds[task.kind]
-        # What starts without a rate counts for none.
+        # A task that starts without a rate counts for none.
         if limits.rate:
             self.started[(task.kind,)] = self.started.get((task.kind,), 0) + 1
         if limits.key_rate and task.key:

@@ -52,7 +52,7 @@ class Log:
     reading: asyncio.Event = attrs.field(factory=asyncio.Event)
     may_read: asyncio.Event = attrs.field(factory=asyncio.Event)
     away: bool = False
-    # What `act` messages had to say, and whether those that have come may go on.
+    # The values of `act` messages, and whether those that have come may go on.
     acts: list[Any] = attrs.field(factory=list)
     may_act: asyncio.Event = attrs.field(factory=asyncio.Event)
 
@@ -173,7 +173,7 @@ class Realtime:
         return stream
 
 
-# What tests call the limits that change.
+# Names that tests have for the limits that change.
 LIVE = {
     "ws_heartbeat": "ws_heartbeat_interval_seconds",
     "sse_heartbeat": "sse_heartbeat_interval_seconds",
@@ -230,7 +230,7 @@ async def realtime(
             try:
                 yield Realtime(port, hub, backplane, heartbeats, bounds, metrics, log, tls, opened)
             finally:
-                # Of a test that fails as well: else another one is blamed for what is open.
+                # Also for a test that fails: else another one is blamed for open connections.
                 server.stop()
                 await hub.drain(0)
 

@@ -28,7 +28,7 @@ class Received:
     statuses: list[int] = attrs.field(factory=lambda: [200])
     requests: list[HTTPServerRequest] = attrs.field(factory=list)
     headers: dict[str, str] = attrs.field(factory=dict)
-    # How often each event is refused before.
+    # The number of refusals of each event before.
     refused: Counter[str] = attrs.field(factory=Counter)
 
     @property
@@ -102,6 +102,7 @@ async def delivering(
     settings = Settings(delivery_retry_scale=scale)
     await deliveries.queue.register_kinds(deliveries.entries())
     targets = delivery_targets(deliveries, settings)
-    # What is about to end may: cut off while it speaks to Redis it leaves a connection behind.
+    # An attempt that is about to end may: cut off while it speaks to Redis it leaves a connection
+    # behind.
     async with working(redis, deliveries.queue, targets, 0.5, concurrency=concurrency) as worker:
         yield worker

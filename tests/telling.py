@@ -20,7 +20,7 @@ CALLBACK_SECRET = new_secret()
 
 @attrs.define
 class Told:
-    """What callbacks and owners are told: (user, event, end) and (webhook, reason, event)."""
+    """The news for callbacks and owners: (user, event, end) and (webhook, reason, event)."""
 
     callbacks: list[tuple[str, str, str]] = attrs.field(factory=list)
     disabled: list[tuple[str, str, str]] = attrs.field(factory=list)

@@ -296,7 +296,7 @@ async def test_server_that_is_killed_amid_creates_keeps_every_acknowledged_one(
         async with open_database(url, "tornado_rt") as database:
             users = await database.notification_users.find({}, {"_id": 1}).to_list(None)
             for user in users:
-                # Whoever asks finishes what was left.
+                # The next reader finishes the operation that was left.
                 await _ask(server.url, user["_id"], "GET", "/api/notifications/unread_count")
             kept = [one["title"] async for one in database.inbox.find({})]
             assert len(kept) == len(set(kept))

@@ -133,7 +133,7 @@ def test_schedules_of_all_users_are_run_switched_and_deleted(operator: Operator)
 
 
 def test_webhooks_show_their_last_answers(operator: Operator) -> None:
-    """Of a receiver that has no such address."""
+    """The receiver has no such address."""
     url = f"{operator.server.url}/nowhere"
     made = ask(operator.server, "POST", "/api/webhooks", operator.user_token, {"url": url})
     ask(operator.server, "POST", f"/api/webhooks/{made['id']}/test", operator.user_token)

@@ -33,7 +33,7 @@ from tornado_rt.protocol import (
 
 # The schema of the specification (asyncapi/spec-json-schemas, Apache-2.0), without its texts.
 SCHEMA = ROOT / "tests" / "fixtures" / "asyncapi-3.0.0.schema.json"
-# Of a message between processes, which no client gets.
+# A message between processes, which no client gets.
 INTERNAL = {"cancel", "answer", "wake", "replaced", "settings", "ask", "drain", "undrain"}
 
 

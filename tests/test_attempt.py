@@ -173,7 +173,7 @@ async def test_timeout_ends_it_as_an_error(queue: QueueService) -> None:
 
 @pytest.mark.gen_test
 async def test_budget_ends_it_for_good(queue: QueueService) -> None:
-    """Whichever is over first, the budget or the timeout."""
+    """The first of both to be over counts, the budget or the timeout."""
     rules = {"timeout_seconds": 60.0, "retry_errors": True}
     trial = await begin(queue, hang, job={"budget_seconds": 0.02}, **rules)
     ack = await trial.ack()

@@ -1,4 +1,4 @@
-"""What waits for a slow reader."""
+"""Frames that wait for a slow reader."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,7 +41,7 @@ def test_conflation_keeps_the_newest_of_each_type_and_the_end(sent: list[str], r
 
 @given(st.lists(types, max_size=20), st.lists(st.integers(1, 80)))
 def test_everything_is_sent_once_and_in_order(sent: list[str], takes: list[int]) -> None:
-    """Whatever the kernel takes at a time; the size falls to nothing."""
+    """The kernel takes any part at a time; the size falls to nothing."""
     messages = [news(type_, number) for number, type_ in enumerate(sent)]
     backlog, written, count = backlog_of(messages), b"", 0
     for most in [*takes, *[1_000_000] * 3]:

@@ -46,7 +46,7 @@ def silent() -> Iterator[str]:
 async def test_callback_is_tried_again_with_the_same_id(
     redis: Redis, database: Any, told: Told
 ) -> None:
-    """Whatever the receiver answered, but for 410; each attempt is signed for its own time."""
+    """Another attempt follows every answer but 410; each is signed for its own time."""
     received = Received([503, 404, 301, 200])
     async with receiving(received) as url, delivered(redis, database, told) as webhooks:
         await webhooks.call_back("alice", url, {"a": 1}, event_id="e1", key="t")
@@ -187,7 +187,7 @@ async def test_server_tells_its_submitter_that_a_private_address_is_not_posted_t
     make_token: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever it listens on, whatever proxy there is: the setting is off unless it is named."""
+    """The setting is off unless it is named, for every address to listen on and every proxy."""
     assert settings.server.host == "127.0.0.1"
     received = Received()
     async with receiving(received) as url:

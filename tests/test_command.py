@@ -365,7 +365,7 @@ def test_silent_stream_is_lost() -> None:
 
 @pytest.mark.parametrize("command", [["submit", "analysis", ANALYSIS], ["notify", "gina", "Once"]])
 def test_lost_answer_is_asked_for_again(server_process: ServerProcess, command: list[str]) -> None:
-    """What was made is made once: the second request has the key of the first."""
+    """A task is made once: the second request has the key of the first."""
     token = asked(server_process, "token", "--user", "gina").stdout.strip()
     lost = forward(server_process.url, loses=True)
     with FaultyPeer([lost, forward(server_process.url, loses=False)]) as peer:
@@ -383,7 +383,7 @@ def test_lost_answer_is_asked_for_again(server_process: ServerProcess, command: 
 
 
 def test_batch_is_watched_to_its_end(server_process: ServerProcess) -> None:
-    """How many of its tasks are done is told; a task that failed is exit 1."""
+    """The number of its done tasks is told; a task that failed is exit 1."""
     for symbols, status in ((["AAPL", "MSFT"], 0), (["AAPL", "NONE"], 1)):
         token = asked(server_process, "token", "--user", "alice").stdout.strip()
         made = ask(server_process, "POST", "/api/batches", token, {"symbols": symbols})

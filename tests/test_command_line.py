@@ -50,7 +50,7 @@ def test_help_has_the_commands_on_top_and_the_settings_in_the_groups_of_their_pa
 
 @pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"serve"}))
 def test_help_of_a_command_has_its_own_options_first_and_few_settings(command: str) -> None:
-    """Whatever else is missing or wrong."""
+    """Help comes whatever else is missing or wrong."""
     shown = run(command, "--help", RT_PORT="x")
     assert (shown.returncode, shown.stderr) == (0, "")
     own, *groups = shown.stdout.split("\nsettings: ")

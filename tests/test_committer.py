@@ -73,7 +73,7 @@ def watched(
 async def test_creates_of_many_users_take_few_writes(
     watched: NotificationService, commands: Commands, database: Any
 ) -> None:
-    """What comes at once is written at once."""
+    """Notifications that come at once are written at once."""
     with commands.counted() as counts:
         await asyncio.gather(*(watched.create(draft(f"user{n}")) for n in range(100)))
     # Begun and inserted, perhaps in two batches; the accounts are written a moment later.

@@ -146,7 +146,7 @@ async def test_socket_is_not_opened_for_nobody(idle: Settings, make_token: Token
 
 @pytest.mark.gen_test
 async def test_far_expiry_breaks_nothing(idle: Settings) -> None:
-    """Of a token that is valid for ever a socket opens, beats and gives a ticket."""
+    """A socket with a token that is valid for ever opens, beats and gives a ticket."""
     beating = idle.changed(ws_heartbeat_seconds=0.05, sse_heartbeat_seconds=0.05)
     async with serving(beating, "") as nobody:
         for expiry in (10**12, 10**300, 1e300, 253402300800):

@@ -29,7 +29,7 @@ ATTEMPTS = len(RETRY_SECONDS) + 1
 
 @attrs.frozen(kw_only=True)
 class Note:
-    """What the tests deliver."""
+    """The parameters of a delivery of the tests."""
 
     text: str
 
@@ -86,7 +86,7 @@ async def add_all(deliveries: Deliveries, texts: Sequence[str], user: str = "ali
 async def test_delivery_is_tried_for_a_day_and_then_given_up(
     redis: Redis, deliveries: Deliveries, recorder: Recorder
 ) -> None:
-    """Whatever its handler raises; the schedule is 23.7 hours."""
+    """Its handler may raise anything; the schedule is 23.7 hours."""
     assert 23 * 3600 < sum(RETRY_SECONDS) < 25 * 3600
     faults: list[Exception] = [Retry("no answer"), RuntimeError("broken")]
     recorder.faults["lost"] = faults * ATTEMPTS

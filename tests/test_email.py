@@ -146,7 +146,7 @@ async def test_what_waits_becomes_one_mail_and_is_told_once(database: Any, box: 
         await site.digests.expect("alice", ["c"])
         del site.unread["b"]
         assert (await site.tell("a")).result == {"told": 2}
-        # What comes after a mail waits for its own delay.
+        # Notifications after a mail wait for their own delay.
         site.unread["d"] = notification(id="d", title="news d")
         await site.digests.expect("alice", ["d"])
         assert (await site.tell("b")).result == {"told": 0}
@@ -238,7 +238,7 @@ async def test_passing_refusal_is_tried_again_as_the_same_mail(
 @pytest.mark.gen_test
 @pytest.mark.parametrize("where", ["recipient", "mail"])
 async def test_final_refusal_is_final(where: str, database: Any, box: MailBox) -> None:
-    """What was refused does not come with the next mail, which may be taken; the others do."""
+    """Refused ones do not come with the next mail, which may be taken; the others do."""
     answers = box.recipient_answers if where == "recipient" else box.answers
     answers.append("550 no such user")
     async with posting(database, box, a=notification(id="a"), b=notification(id="b")) as site:
@@ -337,7 +337,7 @@ def test_mail_needs_a_sender() -> None:
 
 @given(st.text(), st.text(), st.text(max_size=50))
 def test_no_notification_makes_a_header(title: str, content: str, link: str) -> None:
-    """Whatever its texts are."""
+    """Its texts may be anything."""
     one = notification(title=title, content=content, link=link)
     made = letter(
         [one],

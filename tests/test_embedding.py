@@ -115,7 +115,7 @@ async def test_other_sites_change_nothing_by_the_sign_in(
         assert await outcome(host, SOCKET, ALICE) == 403
         assert await outcome(host, SOCKET, ALICE | {"Origin": evil}) == 403
         assert await outcome(host, SOCKET, ALICE | {"Origin": host.url}) == 101
-        # Who is not signed in is told so.
+        # A user who is not signed in is told so.
         assert await outcome(host, SOCKET, {"Origin": host.url}) == 4401
 
 
@@ -142,7 +142,7 @@ async def _answer(settings: Settings, authenticate: Any) -> tuple[list[Any], Ans
 async def test_faults_of_a_sign_in_are_no_401(
     settings: Settings, redis: Any, database: Any
 ) -> None:
-    """What it raises or returns wrongly signs nobody out."""
+    """An error or a wrong answer of it signs nobody out."""
 
     def breaks(_: HTTPServerRequest) -> Identity:
         raise LookupError("secret words")

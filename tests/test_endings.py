@@ -1,4 +1,4 @@
-"""How an attempt ends, whatever a handler returns or raises: alone, and in a worker."""
+"""The end of an attempt, whatever a handler returns or raises: alone, and in a worker."""
 
 import asyncio
 import dataclasses
@@ -32,7 +32,7 @@ from tornado_rt.work.attempts.endings import MOST_RETRY_SECONDS, end_with_error,
 from tornado_rt.work.attempts.guarded_task import GuardedTask, guard_tasks
 
 LIMIT = 1000
-# How long an end may take on a machine whose cores are busy; a lease would last five minutes [s].
+# An end may take this long on a machine whose cores are busy; a lease would last five minutes [s].
 SOON_SECONDS = 60.0
 
 # Handlers and kinds for the loop, threads and processes; the symbol says how a task ends.

@@ -103,7 +103,7 @@ async def test_very_old_epoch_is_told_that_it_is_not_known(make_service: Make) -
 
 @pytest.mark.gen_test
 async def test_processes_beside_each_other_have_one_order_of_epochs(make_service: Make) -> None:
-    """What two write in turns has an epoch that never goes back."""
+    """An epoch that two processes write in turns never goes back."""
     here, there = await make_service(), await make_service()
     start = await cursor_of(here)
     epochs = []

@@ -1,4 +1,4 @@
-"""What ended tasks teach of the next: in Redis with the ack, in files without it."""
+"""Estimates from ended tasks: in Redis with the ack, in files without it."""
 
 import asyncio
 from pathlib import Path

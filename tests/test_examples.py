@@ -440,7 +440,7 @@ def test_mails_start_as_fast_as_their_rate_and_one_by_one_for_a_customer(site: S
     mails = [site.ended(one) for one in ids]
     assert {one["status"] for one in mails} == {"completed"}
     starts = sorted(seconds_of(one["started_at"]) for one in mails)
-    # As many as have gone out since may be there at the beginning; times are cut to milliseconds.
+    # Events that went out since then may be there at the beginning; times are cut to milliseconds.
     for first, seventh in zip(starts, starts[6:], strict=False):
         assert seventh - first > 0.19
     for key in ("customer 0", "customer 1"):

@@ -1,4 +1,4 @@
-"""What a submission would come to, and the time left of a batch."""
+"""The forecast of a submission, and the time left of a batch."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""How the garbage collector runs in our processes."""
+"""The garbage collector in our processes."""
 
 import subprocess
 import sys

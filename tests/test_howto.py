@@ -160,7 +160,7 @@ def test_rotating_keys(walk: Walk) -> None:
     ("name", "example"), [("django", "django_site"), ("fastapi", "fastapi_app")]
 )
 def test_snippets_are_those_of_the_example(name: str, example: str) -> None:
-    """Which `tests/test_neighbours.py` starts: each stands there word for word."""
+    """`tests/test_neighbours.py` starts them: each stands there word for word."""
     sources = "\n".join(one.read_text() for one in (ROOT / "examples" / example).rglob("*.py"))
     snippets = [one.text for one in blocks_of((HOWTO / f"{name}.md").read_text())]
     python = [one for one in snippets if not one.startswith(("RT_", "pip ", "export "))]

@@ -109,7 +109,7 @@ async def test_topic_that_was_left_while_the_connection_was_lost_is_not_kept(
 async def test_connection_lost_while_a_topic_is_sent_is_followed_by_another(
     stores: StoreAddresses,
 ) -> None:
-    """Whichever step of the sending it is lost in."""
+    """The connection may be lost in every step of the sending."""
     async with open_redis(stores.redis_url) as redis:
         hub, backplane, _ = open_hub(redis)
         async with backplane.running(hub):

@@ -66,7 +66,7 @@ async def device(client: Client) -> WebSocketClientConnection:
     return socket
 
 
-# Of each verb what a device is told of one that it is applied to, and where it stands then.
+# For each verb: the message to a device about a changed notification, and its state then.
 TOLD: dict[str, tuple[Json, str]] = {
     "seen": ({"status": "unread", "seen_at": "a time"}, "inbox"),
     "read": ({"status": "read", "read_at": "a time", "seen_at": "a time"}, "inbox"),
@@ -90,7 +90,7 @@ def times(changed: Json) -> Json:
 async def test_verb_reaches_a_second_device(
     idle: Settings, make_token: Token, verb: str, way: str
 ) -> None:
-    """Whichever way it is asked for; and back again."""
+    """Each way of asking for it gives the same; and back again."""
     async with serving(idle, make_token("alice")) as alice:
         [id_] = await make(alice, 1)
         other = await device(alice)

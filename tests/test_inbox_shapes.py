@@ -40,13 +40,13 @@ MOST_TIMES = 2.0
 SPARE_SECONDS = 0.001
 # A verb that is this much too slow needs no other look.
 CERTAIN_TIMES = 2.0
-# Of what takes seconds a few are enough.
+# A few are enough where each takes seconds.
 LEAST_ROUNDS, ENOUGH_SECONDS = 3, 3.0
 
 
 @attrs.frozen
 class Size:
-    """How many notifications the user has, and all others together, of whom each has ten."""
+    """Number of notifications of the user, and of all others together, of whom each has ten."""
 
     own: int
     others: int
@@ -56,7 +56,7 @@ class Size:
 SMALL, FULL_STORE, FULL_INBOX = "small", "full_store", "full_inbox"
 SIZES = {SMALL: Size(200, 500), FULL_STORE: Size(200, 10_000), FULL_INBOX: Size(1000, 500)}
 
-# What a verb does before, and what is timed of it.
+# The preparation of a verb, and the part that is timed.
 Deed = Callable[[], Awaitable[Any]]
 Verb = Callable[[NotificationService], Awaitable[Deed]]
 

@@ -259,7 +259,7 @@ def test_inbox_is_listed_counted_changed_and_live(opened: Driven, user: str) -> 
 
 
 def test_inbox_has_more_pages(opened: Driven, user: str) -> None:
-    """What stands on a page that was not read yet does not come by a change of it."""
+    """A notification on a page that was not read yet does not come by a change of it."""
     titles = [f"n{number}" for number in range(25)]
     for title in titles:
         ask(opened, "client.notify(args[0], {type: 'alert', title: args[1]})", user, title)

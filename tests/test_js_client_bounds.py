@@ -1,4 +1,4 @@
-"""What the JavaScript client may not do, and what a page of the past may: on real sockets."""
+"""Bounds of the JavaScript client, and of pages of the past: on real sockets."""
 
 import contextlib
 import itertools

@@ -203,7 +203,7 @@ def test_client_comes_from_a_property_attributes_or_the_default(
 def test_inbox_is_live_and_does_what_it_is_told(
     page: Page, client_server: ServerProcess, token: str, user: str
 ) -> None:
-    """What comes from others is text, never a part of the page; its links are of http alone."""
+    """Values of others are text, never a part of the page; its links are of http alone."""
     inbox = add(page, "rt-inbox", label="News")
     expect(inbox.locator("[part=title]")).to_have_text("News")
     # The inbox announces nothing that was there before.

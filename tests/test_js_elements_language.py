@@ -54,7 +54,7 @@ def test_element_is_in_the_language_around_it(
     own.evaluate("(one) => (one.lang = 'en')")
     expect(own.locator("[part=status]")).to_have_text("completed")
     expect(first.locator("[part=status]")).to_have_text("已完成")
-    # Of a language that there is not, the reader's is shown.
+    # For a language without texts the reader's is shown.
     page.evaluate("document.documentElement.lang = 'fr'")
     expect(first.locator("[part=status]")).to_have_text("completed")
 

@@ -173,7 +173,7 @@ async def test_plan_that_a_task_takes_on_is_kept_beside_its_own(
 async def test_plan_of_a_task_that_was_refused_is_not_kept_for_ever(
     make_queue: MakeQueue, redis: Redis
 ) -> None:
-    """Of one that met another, or for which there was no room."""
+    """A task that met another, or had no room, is removed."""
     queue = make_queue(max_waiting_per_user=1)
     unique = Unique(key="k")
     await enqueue(queue, unique=unique)

@@ -77,7 +77,7 @@ async def test_kind_is_known_to_all_as_it_was_registered(make_queue: MakeQueue) 
 
 @pytest.mark.gen_test
 async def test_latest_version_stays_whoever_registers_later(make_queue: MakeQueue) -> None:
-    """Of one version the last process; the limits come and go with it."""
+    """The last process counts among those of one version; the limits come and go with it."""
 
     async def come(version: int, limit: int) -> tuple[int, int]:
         entry = KindEntry(kind=KIND, version=version, limits=KindLimits(limit=limit))
@@ -369,7 +369,7 @@ async def test_changed_limits_wake_the_workers(queue: QueueService, redis: Redis
 async def test_purge_cancels_what_waits_and_deletes_what_ended(
     queue: QueueService, redis: Redis
 ) -> None:
-    """Of one state, kind and user; what it does not name stays."""
+    """Tasks of one state, kind and user go; all others stay."""
     for kind in (KIND, "other"):
         for user in "ab":
             for _ in range(3):
@@ -470,7 +470,7 @@ async def test_purge_leaves_nothing_behind_while_others_go(
 
 @pytest.mark.gen_test
 async def test_purge_by_tag_leaves_what_has_not_the_tag(queue: QueueService) -> None:
-    """Of one state, kind and user, over more than one page, to its limit or its time."""
+    """Tasks of one state, kind and user go, over more than one page, to its limit or its time."""
     operator = Operator(queue)
     for user, tags in (("a", ["drop"]), ("a", ["keep"]), ("a", []), ("b", ["keep", "drop"])):
         await queue.create_batch(user, several(*"A" * 210, tags=tags))

@@ -708,7 +708,7 @@ async def test_handler_in_a_process_ends_what_it_has_started_at_its_timeout(
 async def test_handed_back_handler_in_a_process_tells_its_last_state(
     redis: Redis, queue: QueueService, process_place: Place
 ) -> None:
-    """What its `finally` reports is there in the next attempt."""
+    """The report of its `finally` is there in the next attempt."""
     async with working(redis, queue, process_place.targets):
         task_id = await submit(queue, process_place.deed("cleans"))
         await until(lambda: process_place.noted() == ["begun"])

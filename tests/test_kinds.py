@@ -337,7 +337,7 @@ CHECKED: list[tuple[dict[str, Any], list[str]]] = [
     ({"below": 5}, ["params.below must be less than count"]),
     ({"port": "x"}, ["params.port is not valid: invalid literal for int() with base 10: 'x'"]),
     ({"key": "b"}, ["params.key is not valid: KeyError b"]),
-    # What `count` would be is not known.
+    # The value of `count` is not known.
     ({"below": 5, "count": "x"}, ["params.count must be an integer"]),
 ]
 

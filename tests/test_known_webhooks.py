@@ -1,4 +1,4 @@
-"""What is remembered of webhooks, over a real MongoDB."""
+"""The memory of webhooks, over a real MongoDB."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What an end user sees is in the language that they read, whoever says which."""
+"""Texts for an end user are in the language that they read, wherever the texts come from."""
 
 import asyncio
 import json
@@ -120,7 +120,7 @@ def members_of(schema: Mapping[str, Any]) -> Iterator[Sequence[str]]:
 async def test_every_refusal_is_in_the_language_of_the_request(
     own: Settings, make_token: Token
 ) -> None:
-    """Of each operation: without a token, without a scope, with garbage, of what is not there."""
+    """Each operation: without a token, without a scope, with garbage, about nothing."""
     everything = f"{ADMIN} {PUBLISH} {WORK}"
     seen: dict[str, str] = {}
     async with serving(own, make_token("alice")) as alice:
@@ -269,7 +269,7 @@ async def test_author_adds_his_texts_and_languages(own: Settings, make_token: To
             kinds = (await alice.get(f"/api/kinds?locale={language}")).body["items"]
             titles = {one["kind"]: one["title"] for one in kinds}
             assert titles["film"] == TEXTS["Cut a film"][place]
-        # What the author does not say in German is English, and so is the server itself.
+        # A text without a German form is English, and so is the server itself.
         german = await alice.get("/api/tasks/nope?locale=de")
         assert german.body["detail"] == "there is no task nope"
 

@@ -99,7 +99,7 @@ class Shelf:
             self.documents.setdefault(document["_id"], dict(document))
 
     def listed(self) -> list[Document]:
-        """What its user may find, the newest first."""
+        """The notifications that its user may find, the newest first."""
         shown = filter(is_shown, self.documents.values())
         return sorted(shown, key=lambda one: -one["seq"])
 

@@ -105,7 +105,7 @@ async def test_user_is_moved_when_somebody_asks(make_service: Make, database: An
         assert (one.seen_at is None) == (was["status"] == "unread")
     read = Query(status=NotificationStatus.READ)
     assert await titles(service, "alice", read) == ["alice 4", "alice 2"]
-    # Whoever nobody asks for has not been moved yet.
+    # A user whom nobody asks for has not been moved yet.
     assert await database.inbox.count_documents({"user_id": "bob"}) == 0
     await service.migrate()
     await check_accounts(database)
@@ -140,7 +140,7 @@ async def test_whatever_comes_first_finds_all(
 
 @pytest.mark.gen_test
 async def test_cursors_by_old_numbers_stay_good(make_service: Make, database: Any) -> None:
-    """Whoever was away over the upgrade misses nothing, and gets nothing twice."""
+    """A user who was away over the upgrade misses nothing, and gets nothing twice."""
     await store(database, five())
     service = await make_service()
     for offset in range(6):
@@ -313,7 +313,7 @@ class CutOff(Exception):
 async def test_move_that_was_cut_off_is_done_again(
     make_service: Make, database: Any, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What its user does in between is not lost, and what they deleted does not come back."""
+    """A user's changes in between are not lost, and deleted ones do not come back."""
     documents = [old("alice", n) for n in range(1, 121)]
     await store(database, documents)
     dead = NotificationService(database, Published())

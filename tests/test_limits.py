@@ -59,7 +59,7 @@ Place = tuple[str, str, str]
 
 @attrs.define
 class Use:
-    """How much of each limit is used by what runs."""
+    """The used part of each limit."""
 
     of: collections.Counter[tuple[str, ...]] = attrs.field(factory=collections.Counter)
 
@@ -527,7 +527,7 @@ async def test_waiting_task_says_what_it_waits_for(make_queue: MakeQueue) -> Non
 async def test_next_task_waits_for_a_worker_and_those_behind_it_for_their_turn(
     make_queue: MakeQueue, order: QueueOrder
 ) -> None:
-    """Who stands before it but is at their limit is not waited for, also before that was found."""
+    """A task before it whose user is at their limit is skipped, also before that was found."""
     queue = make_queue(user_limit=2, order=order)
     await register(queue)
     held = [await enqueue(queue, "a") for _ in range(4)]

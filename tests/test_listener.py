@@ -592,7 +592,7 @@ def started(tmp_path: Path, **more: Any) -> Iterator[ServerProcess]:
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_silent_connections_of_one_address_shut_nobody_out(tmp_path: Path, processes: str) -> None:
-    """Of all the descriptors that a process may have, some stay free."""
+    """Some of the descriptors that a process may have stay free."""
     prefix = [sys.executable, "-c", WITH_FEW]
     with started(tmp_path, prefix=prefix, RT_PROCESSES=processes) as server:
         opened = connected(server, 3 * FEW)

@@ -127,7 +127,7 @@ async def test_pages_of_any_size_bring_each_once(service: NotificationService, l
 async def test_place_stays_while_the_list_changes(
     service: NotificationService, database: Any
 ) -> None:
-    """What came, was renewed, was deleted or left the inbox meanwhile repeats nothing."""
+    """Notifications that come, go, are renewed or leave the inbox meanwhile repeat nothing."""
     await service.create(draft(title="low", dedupe_key="low"))
     ids = await create(service, 10)
     await service.create(draft(title="high", dedupe_key="high"))

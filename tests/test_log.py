@@ -28,7 +28,7 @@ async def test_replay_is_whole_or_says_why_not(make_service: Make) -> None:
 
 @pytest.mark.gen_test
 async def test_replay_begins_at_every_version(make_service: Make, published: Published) -> None:
-    """Whoever is cut off behind any message gets the others, and ends where all are."""
+    """A device that is cut off behind any message gets the others, and ends where all are."""
     service = await make_service()
     made = [await service.create(draft(title=str(n))) for n in range(3)]
     await service.mark_read("alice", [made[0].id])
@@ -44,7 +44,7 @@ async def test_replay_begins_at_every_version(make_service: Make, published: Pub
         versions = [m.cursor.offset for m in replay.messages if m.cursor is not None]
         assert versions == sorted(set(versions))
         assert all(version > offset for version in versions)
-        # What was deleted is told as deleted alone.
+        # A deleted one is told as deleted alone.
         shown = [m.fields().get("id") for m in replay.messages if m.type == "notification"]
         assert made[1].id not in shown
         deleted = [id_ for m in replay.messages for id_ in m.fields().get("deleted", [])]
@@ -86,7 +86,7 @@ async def test_undone_deletion_of_several_is_one_message(service: NotificationSe
 
 @pytest.mark.gen_test
 async def test_deletion_of_one_that_was_renewed_is_told(service: NotificationService) -> None:
-    """Who was away knows it from before it was renewed."""
+    """A device that was away knows it from before it was renewed."""
     first = await service.create(draft(dedupe_key="k"))
     cursor = (await service.replay("alice")).cursor
     await service.create(draft(dedupe_key="k", title="renewed"))

@@ -93,7 +93,7 @@ def test_update_keeps_what_is_there_and_tells_what_has_no_words(
 
 
 def test_chinese_adds_no_more_than_this() -> None:
-    """Who reads English loads none of it [bytes]."""
+    """A reader of English loads none of it [bytes]."""
     sizes = {file.parent.parent.name: file.stat().st_size for file in MADE}
     assert sizes["src"] < 9000, json.dumps(sizes)
     assert sizes["js"] < 3500, json.dumps(sizes)

@@ -127,7 +127,7 @@ def all_is_there(server: ServerProcess, expected: Found, keyed: bool) -> None:
 
 
 async def it_goes_on(server: ServerProcess, expected: Found) -> None:
-    """What waited or was cut off runs to its end, the dead come back, what was untold is told."""
+    """A task that waited or was cut off ends, the dead come back, untold ends are told."""
 
     def states(state: str) -> set[str]:
         return {shown(server, state, task_id)["status"] for task_id in expected[state]}
@@ -180,7 +180,7 @@ async def have_states(redis: Redis, expected: Found) -> None:
 async def test_migration_that_is_killed_is_done_by_the_next_start(
     layout: str, unpack: Callable[[str], tuple[Path, Found]]
 ) -> None:
-    """Whichever command it was killed before."""
+    """It may be killed before any command."""
     data, expected = unpack(layout)
     async with opened(data) as (redis, url):
         number, killed = 3, 0
@@ -201,7 +201,7 @@ async def test_migration_that_is_killed_is_done_by_the_next_start(
 async def test_events_of_an_earlier_version_are_replayed(
     unpack: Callable[[str], tuple[Path, Found]],
 ) -> None:
-    """Who comes back with a cursor of that time gets what came after it."""
+    """A client that comes back with a cursor of that time gets all later messages."""
     for layout in COMMITS:
         data, expected = unpack(layout)
         async with opened(data) as (redis, _):

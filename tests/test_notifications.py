@@ -59,7 +59,7 @@ async def test_repeated_dedupe_key_renews_the_unread_one(
 
 @pytest.mark.gen_test
 async def test_renewed_one_is_what_its_last_draft_says(service: NotificationService) -> None:
-    """What only the earlier one had is gone."""
+    """Fields that only the earlier one had are gone."""
     earlier = draft(dedupe_key="k", content="c", link="/x", source="s", metadata={"n": 1})
     first = await service.create(earlier)
     await service.act_on("alice", Verb.PIN, first.id)
@@ -97,7 +97,7 @@ async def test_event_is_stored_once_and_pushed_again(
 
 @pytest.mark.gen_test
 async def test_pages_are_filtered_and_do_not_shift(service: NotificationService) -> None:
-    """What comes meanwhile does not repeat an item; a deleted one does not end the walk."""
+    """New items meanwhile repeat no item; a deleted one does not end the walk."""
     made = [await service.create(draft(title=str(n))) for n in range(5)]
     first = await service.find("alice", Query(limit=2))
     assert first.next is not None

@@ -97,7 +97,7 @@ async def entry_of(redis: Redis, **changes: str | bytes) -> None:
 
 
 def about(task_id: str, label: str) -> dict[str, str]:
-    """What the metadata say of an analysis that completed."""
+    """The metadata of an analysis that completed."""
     told = {"task_id": task_id, "kind": "analysis", "label": label, "symbol": label}
     return told | {"status": "completed"}
 

@@ -134,7 +134,7 @@ async def test_end_is_told_and_posted_without_what_cannot_be_read(
     changes: dict[str, Any],
     posted: dict[str, Any],
 ) -> None:
-    """Whatever one field of an entry holds."""
+    """One field of an entry may hold anything."""
     received = Received()
     async with receiving(received) as url, delivered(redis, database) as webhooks:
         await entry_of(redis, callback_url=url, **changes)

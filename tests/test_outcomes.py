@@ -1,4 +1,4 @@
-"""What is counted of attempts: what became of their tasks, each once."""
+"""Counts of attempts: the outcome of each task, once."""
 
 import asyncio
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from tornado_rt.work.attempts.outages import Outages
 
 @attrs.frozen
 class Deed:
-    """What a task does."""
+    """The deed of a task."""
 
     how: str
 

@@ -157,7 +157,7 @@ def test_question_of_a_task_is_answered_where_the_task_is_shown(
 def test_view_of_a_kind_is_the_authors(
     page: Page, client_server: ServerProcess, token: str, faults: list[str]
 ) -> None:
-    """Of one that fails the plain view is shown; markup in a result is text."""
+    """The plain view is shown in place of one that fails; markup in a result is text."""
     page.evaluate(
         """async () => {
           const { setResultView } = await import("/static/rt-elements.js");

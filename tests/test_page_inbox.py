@@ -15,7 +15,7 @@ pytestmark = pytest.mark.long
 
 Devices = Callable[..., list[Device]]
 
-# How many changes a device that comes back is told of one by one.
+# Most changes of which a device that comes back is told one by one.
 REPLAYED = 12
 
 
@@ -152,7 +152,7 @@ def test_bulk_verbs_reach_all_devices_and_are_undone(user: User, devices: Device
         expect_soon(_expect_lines(device, 3), answered)
     expect(phone.page.locator("#toast-text")).to_have_text("Undone")
     expect_counts(user, opened)
-    # What was changed since stays as it is.
+    # Changes since then stay.
     first.press(first.page.locator("#undo"))
     expect(first.page.locator("#toast-text")).to_contain_text("changed since")
 
@@ -513,7 +513,7 @@ def test_preferences_are_hidden_where_the_server_has_none(
 def test_preferences_are_kept_and_shown_on_the_other_device(
     user: User, devices: Devices, faults: list[str]
 ) -> None:
-    """What the form does not show stays as it was."""
+    """Settings that the form does not show stay."""
     hidden = {"types": {"own": {"push": True, "email": True}}, "email": {"delay_seconds": 60.0}}
     user.ask("PUT", "/preferences", hidden)
     actor, other = opened = devices(2)

@@ -166,7 +166,7 @@ def expect_fits(page: Page) -> None:
 
 
 def test_switch_keeps_what_the_user_was_at(browser: Browser, server: ServerProcess) -> None:
-    """What is typed, the tab, the open menu and the focus stay; all texts are in the other one."""
+    """The typed text, the tab, the open menu and the focus stay; only the language changes."""
     with browser.new_context() as context:
         page = context.new_page()
         enter(page, server.url, "bob")

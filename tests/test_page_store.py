@@ -391,7 +391,7 @@ IN: dict[str, Any] = {
 }
 ACTS = st.sampled_from(["create", "create muted", "delete", "undelete", "wake", *VERBS])
 CHANGES = st.lists(st.tuples(ACTS, st.integers(0, 20)), max_size=40)
-# Of each tab: after how many changes its list is asked for, and after how many more it comes.
+# For each tab: after how many changes its list is asked for, and after how many more it comes.
 LOADS = st.tuples(*(st.tuples(st.integers(0, 40), st.integers(0, 9)) for _ in TABS))
 
 

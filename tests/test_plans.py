@@ -97,7 +97,7 @@ async def test_plan_of_ones_own_is_never_read(shelf: Shelf, book: PlanBook) -> N
 
 @pytest.mark.gen_test
 async def test_list_is_shown_by_one_call(shelf: Shelf, book: PlanBook) -> None:
-    """Whatever stands in it."""
+    """A plan may have any content."""
     one, other = plan_of("a"), plan_of("b")
     shelf.put(one, other)
     batch = b'{"batch_id":"b1"}'

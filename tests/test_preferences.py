@@ -132,7 +132,7 @@ def test_error_breaks_quiet_hours_only_when_its_user_says_so() -> None:
         (night("22:00", "02:30"), "2026-10-25T00:45", None),
         (night("22:00", "02:30"), "2026-10-25T01:00", "2026-10-25T01:30"),
         (night("02:15", "02:45"), "2026-10-25T01:20", "2026-10-25T01:45"),
-        # What holds to 03:00 goes on when it is 02:00 again.
+        # Quiet hours to 03:00 go on when it is 02:00 again.
         (night("22:00", "03:00"), "2026-10-25T00:30", "2026-10-25T02:00"),
         # Lord Howe goes by half an hour; Samoa left out a day.
         (night("22:00", "01:45", "Australia/Lord_Howe"), "2026-04-04T14:40", "2026-04-04T14:45"),
@@ -275,7 +275,7 @@ def test_part_that_cannot_be_read_leaves_the_others() -> None:
     assert found.email == EmailPreference(address_on=True, delay_seconds=60)
     assert found.default == OFF
     assert found.locale == "de-AT"
-    # What was read can be sent, and sent back.
+    # A preference that was read can be sent back.
     assert structure(orjson.loads(orjson.dumps(found.to_dict())), Preferences) == found
 
 

@@ -26,7 +26,7 @@ from tests.queueing import (
 pytestmark = pytest.mark.usefixtures("invariants")
 
 MakeQueue = Callable[..., QueueService]
-# So often at most younger ones of a higher priority pass over a kind's oldest waiting task.
+# At most this many younger tasks of a higher priority pass over a kind's oldest waiting task.
 MOST_PASSED = 9
 ORDERS = pytest.mark.parametrize("order", list(QueueOrder))
 
@@ -219,7 +219,7 @@ async def test_oldest_task_is_passed_over_by_other_kinds_no_more_often(
 
 @attrs.define
 class Passed:
-    """How often the oldest waiting task of each kind was passed over."""
+    """The number of times that the oldest waiting task of each kind was passed over."""
 
     waiting: dict[str, tuple[str, Priority]] = attrs.field(factory=dict)
     times: dict[str, int] = attrs.field(factory=dict)
@@ -306,7 +306,7 @@ async def test_bound_holds_behind_many_lanes_of_one_key(make_queue: MakeQueue, o
 async def test_fair_order_goes_in_rounds_also_under_one_limited_key(
     make_queue: MakeQueue, users: int
 ) -> None:
-    """Whoever came first has the most tasks before the others', and starts no more of them."""
+    """The user who came first has the most tasks before the others', and starts no more of them."""
     queue = make_queue(order=QueueOrder.FAIR)
     await register(queue, key_limit=1)
     names = [f"u{number:02}" for number in range(users)]

@@ -335,6 +335,6 @@ def test_number_of_processes_is_no_option_of_a_worker(folder: Path) -> None:
 
 @pytest.mark.parametrize("flag", ["--process-per-task", "--processes"])
 def test_worker_takes_a_process_for_each_task(folder: Path, flag: str) -> None:
-    """Whatever the server's setting of a number says."""
+    """The server's setting of a number does not matter."""
     failed = run("worker", flag, RT_PROCESSES="3", RT_DATA_DIR=str(folder))
     assert "no server runs on the data folder" in failed.stderr

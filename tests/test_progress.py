@@ -81,7 +81,7 @@ def test_steps_inside_others_have_their_groups_and_their_share() -> None:
 def test_steps_are_shown_by_the_status_and_their_marks(
     status: str, marks: str, states: list[str]
 ) -> None:
-    """What failed between two steps failed at the one that was the current."""
+    """A failure between two steps is one of the step that was the current."""
     assert statuses(show(status=status, marks=marks)) == states
 
 

@@ -81,7 +81,7 @@ def test_batches_and_waiting_tasks_count_from_when_they_came() -> None:
 
 
 def test_fastest_message_tells_the_clock_of_the_server() -> None:
-    """What is no time is passed over, and a clock that was set is known after eight messages."""
+    """Values that are no times are skipped; a clock that was set is known after eight messages."""
     clock, now = ServerClock(), time.monotonic()
     for wrong in (None, 7, "", "soon", "2026-11-30T12:00:00"):
         clock.hear(wrong, now)

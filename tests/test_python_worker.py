@@ -46,7 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture(params=["websocket", "http"])
 def transport(request: pytest.FixtureRequest) -> str:
-    """How the worker reaches the server."""
+    """The worker's transport."""
     return str(request.param)
 
 
@@ -78,7 +78,7 @@ def result(client: Client, kind: str, params: Any, **more: Any) -> Any:
 
 @pytest.mark.usefixtures("worker")
 def test_results_come_as_they_were_returned(client: Client) -> None:
-    """Whatever JSON has, and null."""
+    """All values of JSON, and null."""
     for value in (None, 0, "text", [1, {"a": 2.5}], {"deep": [[]]}, False):
         assert result(client, "away.echo", {"value": value}) == value
 

@@ -102,7 +102,7 @@ def seen(client: Client, kind: str, params: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def expected(server: ServerProcess, folders: dict[str, str]) -> list[dict[str, Any]]:
-    """What is seen of a worker inside."""
+    """The inner state of a worker."""
     with inside(server, folders), Client(server.url, secret=SECRET, user="inside") as client:
         wait_until(lambda: knows_all(client), what="the worker has said its kinds")
         return [seen(client, *task) for task in TASKS]

@@ -69,7 +69,7 @@ def test_outbox_sends_what_waits_in_bounded_batches() -> None:
 def test_outbox_loses_and_doubles_nothing(
     contents: list[str], items: int, data: st.DataObject
 ) -> None:
-    """Whatever is cut, refused for a while, and answered."""
+    """The connection may be cut, refused for a while, and answered, in any order."""
     outbox, answered = Outbox(), list[str]()
 
     def answer(content: str) -> Callable[[dict[str, Any]], None]:
@@ -399,7 +399,7 @@ def test_command_reads_its_arguments(
 
 
 def test_token_file_is_read_each_time(tmp_path: Any) -> None:
-    """Whoever renews the token replaces it."""
+    """Another program replaces the token to renew it."""
     path = tmp_path / "token"
     path.write_text("first\n")
     given_ = parse(["worker", "--url", "http://rt", "--kinds", "a", "--token-file", str(path)])

@@ -69,7 +69,7 @@ async def snapshot_of(queue: QueueService, task_id: str) -> dict[str, Any]:
 
 
 async def event_types(queue: QueueService, kind: Literal["task", "batch"], id_: str) -> list[str]:
-    """What came after the first event of all, which whoever comes first has in its snapshot."""
+    """The events after the first one of all, which a new subscriber has in its snapshot."""
     epoch = (await queue.read_events(kind, id_)).cursor.epoch
     replay = await queue.read_events(kind, id_, Cursor(epoch, 1))
     return [message.type for message in replay.messages]
@@ -216,7 +216,7 @@ async def test_failed_task_says_why(queue: QueueService) -> None:
 
 @pytest.mark.gen_test
 async def test_each_ended_task_makes_one_outbox_entry(queue: QueueService, redis: Redis) -> None:
-    """Whatever its end, and however often the request is repeated."""
+    """This holds for every end, and however often the request is repeated."""
     done, cancelled = await enqueue(queue, "a"), await enqueue(queue, "a", "MSFT")
     await queue.cancel_task(cancelled)
     [owned] = await claim(queue)
@@ -312,7 +312,7 @@ async def test_delayed_task_waits_for_its_time(queue: QueueService, redis: Redis
 @pytest.mark.gen_test
 @pytest.mark.parametrize("state", ["queued", "delayed", "processing", "completed"])
 async def test_cancel_in_each_state(queue: QueueService, state: str) -> None:
-    """What has not ended ends as cancelled; what has ended stays as it is."""
+    """A task that has not ended ends as cancelled; an ended one stays."""
     task_id = await enqueue(queue, "a", delay=60.0 if state == "delayed" else 0.0)
     claims = await claim(queue) if state in ("processing", "completed") else []
     if state == "completed":
@@ -437,7 +437,7 @@ async def test_batch_says_when_it_changed_last(queue: QueueService, redis: Redis
     await queue.ack_task(owned.task.task_id, token=owned.token)
     moments.append(await stays())
     assert moments == sorted(set(moments))
-    # What the log tells of the end is what is read later.
+    # The end in the log is the one that is read later.
     replay = await queue.read_events("batch", batch_id)
     assert json.loads(replay.snapshot.data)["updated_at"] == moments[-1]
     await redis.hdel(key, "changed_at")

@@ -590,7 +590,7 @@ async def test_task_of_a_broken_batch_ends(make_queue: MakeQueue, redis: Redis, 
 
 @pytest.mark.gen_test
 async def test_users_of_any_name_are_kept_apart(make_queue: MakeQueue) -> None:
-    """Whatever their ids have in common with the names of keys."""
+    """Their ids may look like names of keys."""
     queue = make_queue(user_limit=1, kept_per_user=1)
     ids = {user: [await enqueue(queue, user) for _ in range(3)] for user in USER_IDS}
     for round_ in itertools.count():

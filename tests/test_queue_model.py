@@ -16,7 +16,7 @@ CI_STEPS = 1000
 
 
 def test_hypothesis_finds_no_sequence_that_breaks_the_queue(io_loop: IOLoop, redis: Redis) -> None:
-    """Whatever is shrunk from is printed as the steps that led there."""
+    """The steps that led to a fault are printed, whatever hypothesis shrinks from."""
 
     class QueueMachine(RuleBasedStateMachine):
         def __init__(self) -> None:

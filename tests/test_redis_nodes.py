@@ -176,7 +176,7 @@ async def test_queue_waits_while_its_slot_is_moved_and_is_whole_afterwards(tmp_p
         assert await pubsub.get_message(timeout=20)
         ids = [await enqueue(queue, "u") for _ in range(5)]
         owner = await cluster.owner(HOME)
-        # Whoever is asked first is neither of the two.
+        # The first node that is asked is neither of the two.
         target = next(node for node in reversed(cluster.nodes[:3]) if node is not owner)
         source = await cluster.begin_move(HOME, target)
         with pytest.raises(RedisError):

@@ -142,7 +142,7 @@ async def test_tls_needs_a_certificate_that_is_trusted(tmp_path: Path) -> None:
 
 @pytest.mark.gen_test
 async def test_cluster_with_tls(tmp_path: Path) -> None:
-    """Whoever is asked for the master and the master itself."""
+    """Certificates hold for the node that is asked for the master, and for the master itself."""
     certificate = make_certificate(tmp_path)
     front = free_port()
     announced = ("--cluster-announce-ip", "127.0.0.1", "--cluster-announce-port", str(front))
@@ -187,7 +187,7 @@ def test_bad_url_is_one_line_and_exit_2(command: str, tmp_path: Path) -> None:
 
 @pytest.mark.gen_test
 async def test_cancellation_is_never_swallowed(stores: StoreAddresses) -> None:
-    """Whichever step of a command it comes in, whoever asks again and again ends."""
+    """A cancellation in any step of a command ends a caller that asks again and again."""
 
     async def ask_on(redis: Redis) -> None:
         while True:

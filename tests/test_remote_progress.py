@@ -1,4 +1,4 @@
-"""How far a task of a worker elsewhere is, without a server."""
+"""The progress of a task of a worker elsewhere, without a server."""
 
 import itertools
 from typing import Any

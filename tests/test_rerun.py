@@ -71,7 +71,7 @@ async def next_moment(redis: Redis) -> float:
     return await until(later)
 
 
-# How an attempt ends
+# Ends of an attempt
 
 
 @pytest.mark.parametrize(
@@ -501,7 +501,7 @@ async def test_unique_key_is_its_own_again_or_anothers(queue: QueueService) -> N
     assert again.task_id == first.task_id
 
 
-# What an operator runs again, and looks at
+# Tasks that an operator runs again, and looks at
 
 
 @pytest.mark.gen_test

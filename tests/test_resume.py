@@ -147,7 +147,7 @@ FOLLOWERS: dict[str, type[Follower]] = {"/api": StreamFollower, "/api/ws": Socke
 
 @attrs.frozen
 class Story:
-    """What happens to a task or batch, step by step, up to its end."""
+    """The course of a task or batch, step by step, up to its end."""
 
     kind: str
     id: str
@@ -305,7 +305,7 @@ async def test_cut_behind_each_message_in_turn(
 async def test_resync_is_told_until_it_was_seen(
     quiet: Settings, make_token: Token, name: str, transport: str
 ) -> None:
-    """Whoever comes with a lost cursor is told so once, and gets what there is once."""
+    """A client with a lost cursor is told so once, and gets everything once."""
     async with serving(quiet, make_token("alice")) as alice:
         work = Work(alice)
         steps = await work.count_steps(STORIES[name])

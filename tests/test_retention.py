@@ -1,4 +1,4 @@
-"""What goes by itself, and what comes back."""
+"""Notifications that go by themselves, and those that come back."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -65,7 +65,7 @@ async def test_quota_keeps_pinned_ones_and_takes_archived_ones(
     kept = await service.find("alice", Query(state=State.ALL))
     assert [one.id for one in kept.items][-2:] == [ids[3], ids[0]]
     assert len(kept.items) == 4
-    # What is pinned no more is the oldest of all.
+    # An unpinned one is the oldest of all.
     await service.act("alice", Verb.UNPIN, [ids[0]])
     await create(service, 1)
     await service.trim_pending()
@@ -308,7 +308,7 @@ async def test_deletion_is_undone_also_when_its_time_came_meanwhile(
 
 @pytest.mark.gen_test
 async def test_clock_goes_on_past_what_is_strange(make_service: Make, database: Any) -> None:
-    """Whatever is due without an owner or a state."""
+    """Due notifications may be without an owner or a state."""
     service = await make_service()
     strange: list[dict[str, Any]] = [
         {"state": "gone"},

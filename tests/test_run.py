@@ -492,7 +492,7 @@ def shown_kind(server: ServerProcess) -> dict[str, Any]:
 def test_start_that_is_refused_leaves_the_kinds_that_run(
     bare: ServerProcess, deployed: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Whatever it is refused for, as a worker, a server, or several processes of one."""
+    """This holds for every reason, for a worker, a server, and several processes of one."""
     wrong, right = tmp_path / "wrong.py", tmp_path / "right.py"
     wrong.write_text(DEPLOYED.format(field="new", limit=7, schedule=WRONG_SCHEDULE))
     right.write_text(DEPLOYED.format(field="new", limit=7, schedule=""))

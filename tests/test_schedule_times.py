@@ -225,7 +225,7 @@ def expressions(draw: st.DrawFn) -> str:
     st.integers(1_760_000_000, 1_860_000_000),
 )
 def test_times_only_go_forward(expression: str, zone: str, since: int) -> None:
-    """Whatever the expression, the zone and the moment; and the last time is where it was."""
+    """This holds for any expression, zone and moment; and the last time is where it was."""
     times = Cron(expression, zone)
     found = [float(since), *islice(all_after(times, since), 12)]
     assert all(before < after for before, after in pairwise(found))

@@ -60,7 +60,7 @@ STATES = ("schedules", "schedule_due", "schedule_names", "schedule_state", "sche
 
 @attrs.frozen
 class Report:
-    """Which report."""
+    """The report."""
 
     name: str
     pages: int = 10
@@ -363,7 +363,7 @@ async def test_put_makes_or_replaces_and_keeps_the_time_when_it_is_the_same(site
 @pytest.mark.gen_test
 @pytest.mark.parametrize("body", [NIGHTLY, MINUTE | {"tags": ["t"], "jitter": 5}])
 async def test_answer_is_a_body_that_changes_nothing(site: Site, body: dict[str, Any]) -> None:
-    """What it only shows is passed over, whatever it says; nothing else is."""
+    """Read-only fields are skipped, whatever they say; nothing else is."""
     await site.service.create("alice", body | {"enabled": False})
     await site.service.run_now("alice", body["name"])
     before = await site.stored(body["name"])
@@ -912,7 +912,7 @@ async def test_schedule_is_run_now(site: Site) -> None:
     again = await site.service.run_now("alice", "minute")
     assert again.task_id != task.task_id
     shown = await site.service.get("alice", "minute")
-    # What is refused was nobody's time.
+    # A refused time was nobody's.
     assert (shown["fired"], shown["skipped"], shown["last_task_id"]) == (2, 0, again.task_id)
     assert (shown["enabled"], shown["next_at"]) == (False, None)
     assert await site.faults() == []
@@ -1266,7 +1266,7 @@ async def test_forged_cursor_shows_nothing_of_another(working: Settings, make_to
                 refused = await zoe.get(f"/api/schedules?{path}after={after}")
                 told = "after must be the `next` of another page"
                 assert (refused.status, refused.body["detail"]) == (400, told), after
-        # What only looks like a cursor is one of their own list, in which nothing is.
+        # A text that only looks like a cursor is one of their own list, in which nothing is.
         for name in ("a", "alice", "report:often"):
             found = await zoe.get(f"/api/schedules?after={_cursor(name)}")
             assert found.body == {"items": [], "next": None}

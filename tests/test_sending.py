@@ -129,7 +129,7 @@ async def test_digest_is_one_line_with_its_parts(idle: Settings, make_token: Tok
         assert (line["title"], line["count"], page["unread"]) == ("failure 49", 50, 1)
         parts = (await alice.get(f"{PATH}/{line['id']}/parts?limit=100")).body["items"]
         assert [one["title"] for one in parts] == [f"failure {n}" for n in range(49, -1, -1)]
-        # What was read is new again with the next one.
+        # A read one is new again with the next one.
         await alice.post(f"{PATH}/{line['id']}/read")
         await alice.post(PATH, body(title="failure 50", group_key="batch"))
         page = (await alice.get(PATH)).body

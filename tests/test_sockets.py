@@ -353,7 +353,7 @@ async def test_slow_reader_of_news_is_closed_with_4508(redis: Redis, make_token:
 async def test_slow_reader_of_progress_gets_the_newest_and_the_end(
     redis: Redis, make_token: Token
 ) -> None:
-    """What a newer snapshot replaced is left out; nothing grows past the bound."""
+    """Snapshots that a newer one replaced are left out; nothing grows past the bound."""
     async with realtime(redis, pending_bytes=20_000) as core:
         reader, writer = await asyncio.open_connection("127.0.0.1", core.port, limit=1024)
         writer.write(upgrade("/ws", make_token("slow")))

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.long, pytest.mark.usefixtures("invariants")]
 
 MakeQueue = Callable[..., QueueService]
 BAND = ("starts_in_low", "starts_in", "starts_in_high")
-# Of each kind the mean length [s] and the coefficient of variation.
+# For each kind the mean length [s] and the coefficient of variation.
 ONE = {KIND: (100.0, 0.6)}
 
 
@@ -28,7 +28,7 @@ async def band_of(queue: QueueService, task_id: str) -> list[float | None]:
     return [shown.get(name) for name in BAND]
 
 
-# What runs: how many slots there are, and what else differs.
+# The load: number of slots, and other differences.
 WORKLOADS: dict[str, dict[str, Any]] = {
     "one kind": {"slots": 3},
     "many slots": {"slots": 8},

@@ -1,4 +1,4 @@
-"""How long the stores may take, and how a setting reaches what it bounds."""
+"""Longest waits for the stores, and the ways of their settings."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Whatever a hand, a backup or another version has left in the collections: everybody is served."""
+"""Everybody is served, whatever a hand, a backup or another version has left in the collections."""
 
 import contextlib
 from typing import Any
@@ -71,7 +71,7 @@ STRANGE: list[dict[str, Any]] = [
 async def test_strange_document_holds_up_no_job_and_nobody(
     make_service: Make, database: Any, document: dict[str, Any]
 ) -> None:
-    """Whatever is left of it: its user's lists, the clock and the trimmer go on."""
+    """Its user's lists, the clock and the trimmer go on with any rest of it."""
     service = await make_service(quota=2)
     stored = await database.inbox.insert_one(dict(document))
     for state in State:
@@ -141,7 +141,7 @@ async def test_account_that_was_damaged_goes_on_behind_what_is_kept(
 async def test_cursor_of_an_account_that_was_lost_gets_a_resync(
     service: NotificationService, database: Any
 ) -> None:
-    """What went of it cannot be told any more."""
+    """Fields that are lost cannot be told any more."""
     for _ in range(3):
         await service.create(draft())
     cursor = (await service.replay("alice")).cursor

@@ -49,7 +49,7 @@ async def test_what_is_published_after_it_was_read_is_sent_once(
 async def test_gap_while_the_log_is_read_has_it_read_again(
     redis: Redis, make_token: Token, opening: bool
 ) -> None:
-    """What was lost then came into the log after it was read."""
+    """A message that was lost then came into the log after it was read."""
     async with realtime(redis) as core:
         if not opening:
             stream = await core.stream(make_token("alice"), last_id=f"{EPOCH}-0")
@@ -75,7 +75,7 @@ async def test_gap_while_the_log_is_read_has_it_read_again(
 async def test_what_is_brought_while_the_log_cannot_be_read_is_not_brought_again(
     redis: Redis, make_token: Token
 ) -> None:
-    """What was missed before it is replaced by it."""
+    """It replaces the messages before it that were missed."""
     async with realtime(redis) as core:
         stream = await open_from_the_start(core, make_token("alice"))
         core.log.away = True

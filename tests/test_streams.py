@@ -43,7 +43,7 @@ async def test_stream_begins_with_connected_and_retry(redis: Redis, make_token: 
 
 @pytest.mark.gen_test
 async def test_stream_ends_after_finished(redis: Redis, make_token: Token) -> None:
-    """What is published arrives in order with its id; `finished` ends the stream."""
+    """Published messages arrive in order with their ids; `finished` ends the stream."""
     async with realtime(redis) as core:
         stream = await core.stream(make_token("alice"))
         await stream.event()
@@ -110,7 +110,7 @@ async def test_client_that_saw_the_end_gets_204(redis: Redis, make_token: Token)
 async def test_messages_during_the_read_come_once_and_in_order(
     redis: Redis, make_token: Token
 ) -> None:
-    """What is published between the subscription and the end of the read is not repeated."""
+    """A message between the subscription and the end of the read is not repeated."""
     async with realtime(redis) as core:
         core.log.append(progress=1)
         core.log.may_read.clear()
@@ -225,7 +225,7 @@ async def test_slow_reader_is_closed(redis: Redis, make_token: Token) -> None:
 async def test_slow_reader_of_progress_gets_the_newest_and_the_end(
     redis: Redis, make_token: Token
 ) -> None:
-    """What a newer snapshot replaced is left out; the end never is."""
+    """Snapshots that a newer one replaced are left out; the end never is."""
     async with realtime(redis, pending_bytes=20_000) as core:
         slow = await core.stream(make_token("alice"))
         await slow.event()
@@ -282,7 +282,7 @@ async def everything(stream: EventStream) -> str:
 async def test_careless_reader_finds_data_in_every_event(
     redis: Redis, make_token: Token, version: str
 ) -> None:
-    """Whatever is sent, from the first block to the last, and wherever its pieces are cut."""
+    """Any content may be sent, and its pieces may be cut anywhere."""
     async with realtime(redis, sse_heartbeat=0.02) as core:
         core.log.append(text="\u0085\u2028\u2029 é\r\n\0")
         stream = await core.stream(make_token("alice"), last_id="old-1", version=version)

@@ -1,4 +1,4 @@
-"""What import-linter cannot say of the layers."""
+"""Rules of the layers that import-linter cannot state."""
 
 import ast
 import re

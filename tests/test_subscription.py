@@ -254,7 +254,7 @@ def _steps() -> st.SearchStrategy[list[tuple[str, int]]]:
 def test_each_message_comes_once_whatever_happens(
     steps: list[tuple[str, int]], contiguous: bool, before: int
 ) -> None:
-    """Of a contiguous log every one, in order; of another one the last, and none before another."""
+    """A contiguous log gives every one, in order; another one the last, and none before another."""
 
     async def run() -> None:
         place = Place(Log(contiguous))

@@ -357,7 +357,7 @@ assert "TORNADO_RT_BEFORE" not in os.environ
 
 
 def test_fork_server_has_imported_what_tasks_need_wherever_it_was_started(tmp_path: Path) -> None:
-    """What it was told for that is not told to what a handler starts."""
+    """Orders for that are not told to a handler's own children."""
     told = json.loads(run_alone(tmp_path, IMPORTED, STARTING))
     assert told == {
         "imported": True,

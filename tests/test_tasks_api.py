@@ -330,7 +330,7 @@ DEEP: Any = 1
 for _ in range(40):
     DEEP = [DEEP]
 
-# What is told of a wrong body: each fault once, at a place that is in the body, and no other.
+# Faults of a wrong body: each once, at a place that is in the body, and no other.
 TOLD: list[tuple[dict[str, Any], list[str]]] = [
     (film(crf=DEEP), ["params nests deeper than 32 levels"]),
     (film(path="x" * 70_000), ["params has 70011 bytes as JSON; at most 65536 are allowed"]),
@@ -421,7 +421,7 @@ async def test_fields_that_a_task_has_for_itself_are_all_known(
         found |= set(await look(alice, many[-1]))
         for task_id in many:
             await alice.delete(f"/api/tasks/{task_id}")
-        # What is kept has these in the place of `steps`.
+        # Stored snapshots have these in the place of `steps`.
         kept = {"plan", "marks", "times", "usual"}
         # Of tasks that are late, silent, inside a step, or find their steps on the way.
         of_some = {"revised", "revised_at", "slow_since", "stalled_since"}

@@ -386,7 +386,7 @@ ORDER_TEMPLATES = _order_templates()
 
 
 def test_page_shows_templates_types_and_preferences_as_they_are(tmp_path: Path) -> None:
-    """What docs/notifications.md shows is read; what it lists is there."""
+    """The examples of docs/notifications.md are read; its list is complete."""
     page = (ROOT / "docs/notifications.md").read_text()
     types, templates = blocks(page, "toml")
     (tmp_path / "types.toml").write_text(types)

@@ -172,7 +172,7 @@ def test_client_follows_a_task_to_its_end(
 def test_client_that_was_cut_off_misses_nothing(
     name: str, story: Story, follow: Callable[[str], Follower]
 ) -> None:
-    """What happened while it was away comes once, and in order."""
+    """Events while it was away come once, and in order."""
     follower = follow(name)
     follower.wait(lambda: "connected" in follower.types(), "it is connected")
     for number in (1, 2):

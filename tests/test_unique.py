@@ -315,7 +315,7 @@ async def test_full_line_takes_one_in_place_of_another(make_queue: MakeQueue) ->
 async def test_key_of_some_seconds_outlives_its_task(
     make_queue: MakeQueue, on_conflict: OnConflict
 ) -> None:
-    """What throttles must not depend on how many ended tasks are kept."""
+    """A throttle must not depend on the number of ended tasks that are kept."""
     queue = make_queue(kept_per_user=1)
     first = await submit(queue, 3600.0)
     for owned in await claim(queue):

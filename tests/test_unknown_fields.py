@@ -155,7 +155,7 @@ async def test_job_may_have_more_fields(redis: Redis) -> None:
 
 @pytest.mark.gen_test
 async def test_ended_attempt_may_have_more_fields(redis: Redis) -> None:
-    """What is known of it is read, and it stays when another is added."""
+    """Known fields of it are read, and it stays when another is added."""
     queue = QueueService(redis)
     task_id = await enqueue(queue)
     [owned] = await claim(queue)

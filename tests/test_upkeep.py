@@ -124,7 +124,7 @@ async def test_lease_that_could_not_be_extended_is_extended_as_soon_as_it_can_be
 
 @pytest.mark.gen_test
 async def test_delayed_task_is_put_into_the_line_when_it_is_due(queue: QueueService) -> None:
-    """Which the announcement of its time tells."""
+    """The announcement tells its time."""
     async with kept_up(queue) as upkeep:
         await until(lambda: upkeep.due_at > 0)
         delayed = await queue.enqueue_task("alice", analysis(), delay=0.05)

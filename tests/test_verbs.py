@@ -32,7 +32,7 @@ def done(verb: Verb, document: Document, until: datetime | None = UNTIL) -> Docu
     return None if edit is None else after(document, edit)
 
 
-# Of each verb, the state after it; None where it changes nothing.
+# For each verb, the state after it; None where it changes nothing.
 STATES: dict[Verb, dict[str, str | None]] = {
     Verb.SEEN: {"unread": "unread", "read": None, "archived": None, "snoozed": None},
     Verb.READ: {"unread": "read", "read": None, "archived": None, "snoozed": None},

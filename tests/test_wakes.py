@@ -32,7 +32,7 @@ class Counting(QueueService):
 
 @pytest.mark.gen_test
 async def test_wake_of_another_queue_is_passed_over(redis: Redis) -> None:
-    """Such as that of deliveries, whose worker is in the same process.
+    """For example that of deliveries, whose worker is in the same process.
 
     At the start it asks a few times, and again once it hears of wakes; then it is left alone.
     """

@@ -61,7 +61,7 @@ def left(seconds: float, low: float | None = None, high: float | None = None) ->
 
 
 def test_time_left_runs_down_by_the_servers_clock() -> None:
-    """Which its messages tell; this machine's may be an hour off."""
+    """The server's clock, as its messages tell it; this machine's may be an hour off."""
     pace = paced(running(updated_at=ago(-3600 + 60)), timestamp=ago(-3600))
     found = pace.left()
     assert found is not None

@@ -27,7 +27,7 @@ ATTEMPTS = 11
 
 @pytest.fixture
 def open_settings(settings: Settings, database: Any, redis: Redis) -> Settings:
-    """Of a server whose deliveries may reach this machine, and are repeated at once."""
+    """Settings of a server whose deliveries may reach this machine, and are repeated at once."""
     return settings.changed(callback_allow_private=True, delivery_retry_scale=1e-5)
 
 
@@ -110,7 +110,7 @@ def verified(request: HTTPServerRequest, secret: str) -> dict[str, Any]:
 async def test_webhook_is_told_of_an_end_with_a_signature(
     open_settings: Settings, make_token: Callable[..., str]
 ) -> None:
-    """Which the library of Standard Webhooks verifies, and which we compute once by hand."""
+    """The library of Standard Webhooks verifies it, and we compute it once by hand."""
     async with site(open_settings, make_token, [200]) as here:
         made = await here.make()
         task_id = await end(here.alice)
@@ -131,7 +131,7 @@ async def test_webhook_is_told_of_an_end_with_a_signature(
 async def test_webhook_is_told_of_a_quiet_end(
     open_settings: Settings, make_token: Callable[..., str]
 ) -> None:
-    """Which is no news to its user; of the tasks of a batch the batch's end tells."""
+    """It is no news to its user; for the tasks of a batch the batch's end tells it."""
     async with site(open_settings, make_token, [200] * 9) as here:
         await end_quietly(here.alice)
         await here.make()
@@ -397,7 +397,7 @@ async def test_receiver_that_is_gone_disables_its_webhook_at_once(
         here.received.statuses = [200]
         sent = (await here.act(made, "test")).body["event_id"]
         await until(lambda: sent in here.received.events)
-        # What happened meanwhile is not told.
+        # Events meanwhile are not told.
         assert len(here.received.requests) == 2
 
 

@@ -157,7 +157,7 @@ async def _late() -> None:
 
 @attrs.frozen
 class End:
-    """How a task ends whose handler does what it does, and the sentence that says so."""
+    """A handler's deed, the end of its task, and the sentence that says so."""
 
     kind: str
     status: str

@@ -1,4 +1,4 @@
-"""What is kept of an author's values."""
+"""The kept form of an author's values."""
 
 import json
 import math
@@ -54,7 +54,7 @@ ANYTHING = st.recursive(
 
 @given(JSON)
 def test_json_is_kept_as_it_is(value: Any) -> None:
-    """Whoever reads it."""
+    """Every reader gets the same."""
     text = as_kept("it", value, 0)
     assert json.loads(text) == orjson.loads(text) == value
 

@@ -1,4 +1,4 @@
-"""How far a run is: steps, counts, items, time."""
+"""The progress of a run: steps, counts, items, time."""
 
 import asyncio
 import json
@@ -791,7 +791,7 @@ STARTS = Plan([Step("big", 70), Step("rest", 30)])
 async def test_remaining_time_follows_the_work_of_this_attempt(
     how: str, expected: float | None
 ) -> None:
-    """What an earlier one did, or nobody, took it no time."""
+    """Steps of an earlier attempt, or of nobody, took it no time."""
     clock = Clock()
     about: dict[str, Any] = {"plan": STARTS, "clock": clock, "expected_seconds": expected}
     if how == "kept in a thread":

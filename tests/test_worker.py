@@ -593,7 +593,7 @@ def test_handler_is_configured(tmp_path: Path) -> None:
 
 
 def test_roster_tells_who_is_gone(tmp_path: Path) -> None:
-    """Whoever ended, until he is struck out; nobody that is still there."""
+    """An ended worker is struck out of the roster; one that is still there is not."""
     roster = Roster(tmp_path / "workers")
     assert roster.lost() == []
     with roster.entered("host.example:1:aa"), roster.entered("host.example:2:bb"):
@@ -605,7 +605,7 @@ def test_roster_tells_who_is_gone(tmp_path: Path) -> None:
 
 
 def test_roster_passes_over_what_it_cannot_look_at(tmp_path: Path) -> None:
-    """Such as the file of another user; or it cannot strike it out."""
+    """For example the file of another user; or it cannot strike it out."""
     roster = Roster(tmp_path)
     loop = tmp_path / "unreadable.worker"
     loop.symlink_to(loop)

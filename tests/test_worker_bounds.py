@@ -100,7 +100,7 @@ async def test_bad_messages_are_told_what_is_wrong_and_where(
 
 @pytest.mark.gen_test
 async def test_garbage_breaks_nothing(quiet: Settings, make_token: Token) -> None:
-    """Whatever comes is answered, and the task goes on to its end."""
+    """Every message is answered, and the task goes on to its end."""
     async with office(quiet, make_token) as (alice, machine):
         worker = await connect(machine)
         await worker.work()
@@ -122,7 +122,7 @@ async def test_garbage_breaks_nothing(quiet: Settings, make_token: Token) -> Non
         collect()
         for type_, data in said:
             await worker.socket.write_message(json.dumps({"type": type_, "ref": 1, "data": data}))
-            # What is no JSON for the server has no ref.
+            # An item that is no JSON for the server has no ref.
             answer = await worker.next(lambda one: one.get("ref") == 1 or one["type"] == "error")
             assert answer["type"] in ("error", "reported", "extended", "draining"), answer
             assert "internal" not in json.dumps(answer), (type_, data, answer)
@@ -264,7 +264,7 @@ async def test_workers_are_counted_and_listed(quiet: Settings, make_token: Token
 
 @pytest.mark.gen_test
 async def test_worker_that_does_not_read_is_closed(quiet: Settings, make_token: Token) -> None:
-    """What it is answered is bounded, as its tasks are by its places."""
+    """Its answers are bounded, as its tasks are by its places."""
     settings = quiet.changed(remote_frame_bytes=65536)
     async with office(settings, make_token) as (_, machine):
         port = int(machine.url.rpartition(":")[2])

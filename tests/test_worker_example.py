@@ -78,7 +78,7 @@ async def test_example_runs_is_cancelled_killed_and_stopped(
             await until(lambda: has(alice, kept, done=3))
             for task_id in slow[1:]:
                 await alice.delete(f"/api/tasks/{task_id}")
-            # What is told of progress is kept too.
+            # Messages of progress are kept too.
             os.kill(first.pid, signal.SIGKILL)
             first.wait()
         await expire_leases(redis)

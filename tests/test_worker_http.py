@@ -337,7 +337,7 @@ async def test_claim_of_a_token_bounds_the_kinds(quiet: Settings, make_token: To
 
 @pytest.mark.gen_test
 async def test_another_process_takes_reports_and_ends(quiet: Settings, make_token: Token) -> None:
-    """What one has handed out, with the steps that it was told of, the other goes on with."""
+    """The other server goes on with tasks that one has handed out, with their reported steps."""
     async with (
         office(quiet, make_token) as (alice, machine),
         office(quiet, make_token) as (_, other),
@@ -373,7 +373,7 @@ async def test_redis_away_is_503_and_an_ack_is_kept(
             task_id = await submit(alice)
             [task] = (await claim(machine))["tasks"]
             server.send_signal(19)
-            # What waits for an answer of Redis takes as long as that may take.
+            # A request that waits for Redis takes as long as Redis may take.
             answer = await machine.post(
                 "/api/worker/ack", {"items": [lease(task, outcome="completed", result=7)]}
             )

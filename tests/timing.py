@@ -1,4 +1,4 @@
-"""How long our own code takes, on a machine of any speed."""
+"""Times of our own code, on a machine of any speed."""
 
 import contextlib
 import gc

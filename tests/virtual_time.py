@@ -42,7 +42,7 @@ def gamma(chance: random.Random, mean: float, spread: float) -> float:
 
 @attrs.define
 class Forecast:
-    """What was said of a waiting task at a time [s]: its start, from and until."""
+    """The forecast of a waiting task at a time [s]: its start, from and until."""
 
     task_id: str
     at: float

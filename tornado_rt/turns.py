@@ -24,7 +24,7 @@ class NoTurn(Exception):
 
 
 class TooManyWaiting(NoTurn):
-    """As many requests of this key wait as are allowed."""
+    """The most requests of this key that may wait are waiting."""
 
 
 @attrs.frozen(eq=False)

@@ -14,7 +14,7 @@ from services.notifications.account import READ, UNREAD, Account, Counts, Epoch
 from services.notifications.indexes import INBOX, USERS
 from services.notifications.lifetime import Lifetime
 
-# As many as the product keeps of a user.
+# The number that the product keeps of a user.
 PER_USER = 1000
 TOGETHER = 1000
 CONTENT = "The analysis of ten years of daily prices has ended; its report is ready."

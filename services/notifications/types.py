@@ -19,7 +19,7 @@ from tornado_rt.json_body import MOST_BYTES
 SETTING = "notification_types"
 # The key of the list in a TOML file, which cannot be a list itself.
 LIST = "types"
-# As many types as a user's preferences can name.
+# The number of types that a user's preferences can name.
 MOST_TYPES = 100
 TITLE_LENGTH = 100
 DESCRIPTION_LENGTH = 500

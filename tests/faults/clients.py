@@ -32,7 +32,7 @@ from tornado_rt_client import (
 from tornado_rt_client import Client as SyncClient
 
 ME = "me"
-# How long a client tries to reach a server that was never there [s].
+# A client tries for this long to reach a server that was never there [s].
 PATIENCE_SECONDS = 60.0
 BACKOFF = {"first": QUICK.first, "most": QUICK.most}
 
@@ -114,7 +114,7 @@ class Client(abc.ABC):
         self.journal = Journal()
         self.up = False
         self.ended = False
-        # What broke; that is a fault of the client or of the test.
+        # An error that broke it: a fault of the client or of the test.
         self.failed: BaseException | None = None
         self._token = token or system.token(user)
         self.gateway = gateway or Gateway(lambda: system.servers, server)
@@ -132,7 +132,7 @@ class Client(abc.ABC):
 
     @property
     def name(self) -> str:
-        """Who it is, for people."""
+        """Its name, for people."""
         return f"{self.form} client of {self.user} on {self.server.name}, following {self.topic}"
 
     @property
@@ -142,7 +142,7 @@ class Client(abc.ABC):
 
     @property
     def reconnects(self) -> int:
-        """How often it came back."""
+        """The number of times that it came back."""
         return max(self.gateway.connections - 1, 0)
 
     def has(self, key: str) -> bool:
@@ -155,7 +155,7 @@ class Client(abc.ABC):
 
 
 class PythonClient(Client):
-    """What both forms in Python share."""
+    """The common part of both forms in Python."""
 
     def _options(self) -> dict[str, Any]:
         return {"patience": PATIENCE_SECONDS, "backoff": QUICK, "verify": False}

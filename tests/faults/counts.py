@@ -8,7 +8,7 @@ import attrs
 
 @attrs.define
 class Row:
-    """What became of one kind of message, over all clients.
+    """The fate of one kind of message, over all clients.
 
     `sent` counts a message once for each client that is owed it. `doubled` ones came too often,
     `missed` ones never. What the server repeats is dropped by the clients, and not seen here.
@@ -19,7 +19,7 @@ class Row:
     received: int = 0
     doubled: int = 0
     missed: int = 0
-    # What was missed or doubled, and by whom.
+    # Messages that were missed or doubled, and their clients.
     faults: list[str] = attrs.field(factory=list, repr=False)
 
     def add(self, owed: Mapping[str, int], got: collections.Counter[str], whose: str) -> None:

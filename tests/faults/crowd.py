@@ -40,7 +40,7 @@ class Crowd:
         self.users = [f"{self._prefix}u{number}" for number in range(users)]
         self.listeners: dict[str, list[Client]] = {}
         self.watchers: dict[str, Client] = {}
-        # How often each message may come at most: more often when it was sent again because its
+        # Most times that each message may come: more often when it was sent again because its
         # acknowledgement was lost.
         self._owed: dict[str, dict[str, int]] = collections.defaultdict(dict)
         self._numbers = itertools.count()
@@ -186,7 +186,7 @@ class Crowd:
 
     async def _write_on(self, tasks: bool) -> None:
         for number in itertools.count(1):
-            # What was begun is finished, so that what was acknowledged is known.
+            # Finish everything that was begun, so that all acknowledged messages are known.
             await _whole(self.notify())
             if tasks and number % TASK_EVERY == 0:
                 await _whole(self.submit())

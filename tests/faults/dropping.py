@@ -12,7 +12,7 @@ from tests.faults.system import Footprint, Server, System
 from tests.peers import Peers, Streams, request, upgrade
 from tests.waiting import until
 
-# So many are open at once.
+# Number of connections that are open at once.
 WAVE = 60
 DROPPER = "dropper"
 DROPPED_SECONDS = 30.0
@@ -134,7 +134,7 @@ class Droppers:
 
 async def drop_streams(system: System, rng: random.Random, count: int) -> None:
     """Open and drop so many, and some more while Redis stands still; return when all are gone."""
-    # Whoever has just lost a store refuses.
+    # A process that has just lost a store refuses.
     await asyncio.gather(*(server.ready() for server in system.servers))
     async with Crowd(system, rng, users=0) as crowd:
         task_id = await crowd.submit(0.05, DROPPER)

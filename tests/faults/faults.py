@@ -9,7 +9,7 @@ from tests.faults.system import System, open_client
 
 Fault = Callable[[System, random.Random], Awaitable[None]]
 
-# How long Redis and MongoDB stand still [s]; the long form takes 10.
+# Redis and MongoDB stand still for this long [s]; the long form takes 10.
 FREEZE_SECONDS = float(os.environ.get("RT_FAULT_FREEZE", "2.5"))
 OUTAGE_SECONDS = (0.1, 0.8)
 

@@ -9,7 +9,7 @@ import attrs
 
 from tests.faults.system import Server
 
-# What a request has that follows something, a WebSocket or an event stream; in small letters.
+# Marks of a request that follows something, by a WebSocket or an event stream; in small letters.
 FOLLOWS = (b"upgrade: websocket", b"accept: text/event-stream")
 PIECE = 65536
 

@@ -18,7 +18,7 @@ STEP_SECONDS = 0.05
 
 @attrs.frozen
 class Work:
-    """How long it takes."""
+    """The length of it."""
 
     seconds: float
 

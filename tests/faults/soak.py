@@ -32,7 +32,7 @@ from tests.waiting import until
 
 MEGABYTE = 1024 * 1024
 SETTLE_SECONDS = 90.0
-# What a server may take more at the end than at half time: the allocator's share.
+# Memory that a server may have gained at the end since half time: the allocator's share.
 GROWTH = 0.1
 GROWTH_BYTES = 8 * MEGABYTE
 SPARE_DESCRIPTORS = 10
@@ -45,7 +45,7 @@ async def drop_many_streams(system: System, rng: random.Random) -> None:
 
 @attrs.define
 class Soak:
-    """What happened so far. Memory is by server, in bytes."""
+    """The events so far. Memory is by server, in bytes."""
 
     system: System
     rng: random.Random
@@ -69,7 +69,7 @@ class Soak:
         assert self.at_first is not None
         before, descriptors = self.at_first
         after, left = await at_rest(self.system, before)
-        # What is less now was under way then.
+        # A smaller number was under way then.
         if any(now > then for now, then in zip(astuple(after), astuple(before), strict=True)):
             self.failures.append(f"left behind: {after}, at half time {before}")
         if left > descriptors + SPARE_DESCRIPTORS * len(self.system.servers):

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from tests.faults.fleet import Fleet
 
 START_SECONDS = 30.0
-# How often it is seen whether all run, and what one exits with that could not start [s].
+# Interval at which all are checked, and the exit status of one that could not start [s].
 SUPERVISE_SECONDS = 0.2
 FAILED = 1
 STOP_SECONDS = 20.0
@@ -92,7 +92,7 @@ class Child:
         self._forked = forked
         self._folder = folder
         self._environment = environment
-        # What it runs from: this version's folder, or another one's.
+        # The folder that it runs from: this version's, or another one's.
         self.tree = ROOT
         self._process: subprocess.Popen[bytes] | Fork | None = None
         self._frozen = False
@@ -261,7 +261,7 @@ class Server(Child):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._tasks_file = folder / f"{name}.tasks"
-        # What it said when it was last asked.
+        # The numbers that it said when it was last asked.
         self._unready = ""
         own = {
             "RT_PORT": str(self.port),
@@ -357,7 +357,7 @@ class Answer:
 
 @attrs.frozen
 class Footprint:
-    """What all servers hold together; with nobody connected all is as it was at first."""
+    """The numbers of all servers together; with nobody connected they are as at first."""
 
     channels: int
     pubsub_connections: int
@@ -388,7 +388,7 @@ class System:
         self._elsewhere = elsewhere
         # An old version has no kinds but the analysis, and an address for each topic.
         self.is_current = True
-        # How often each status was answered.
+        # The number of answers with each status.
         self.statuses: collections.Counter[int] = collections.Counter()
         self.servers: list[Server] = []
         self.workers: list[Worker] = []

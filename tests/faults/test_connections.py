@@ -28,7 +28,7 @@ pytestmark = pytest.mark.long
 
 STREAMS = int(os.environ.get("RT_FAULT_STREAMS", "300"))
 HEARTBEAT_SECONDS = 0.3
-# How much longer a message may take while somebody is slow [s].
+# A message may take this much longer while somebody is slow [s].
 DELAY_SECONDS = 0.5
 FLOOD = 2000
 WAVE_OF_FLOOD = 25
@@ -224,7 +224,7 @@ async def _broadcast(system: System, server: Server) -> None:
 
 
 def test_token_is_renewed_without_a_reconnect(play: Play) -> None:
-    """Who sends a fresh one stays; who does not is closed with 4401 or ended, and told why."""
+    """A client with a fresh token stays; another is closed with 4401 or ended, and told why."""
 
     async def scenario(system: System, rng: random.Random) -> None:
         server, user = rng.choice(system.servers), "renewing"

@@ -17,7 +17,7 @@ TASKS = 8
 
 
 def test_tasks_that_end_without_mongodb_make_one_notification_each(play: Play) -> None:
-    """What ended meanwhile waits in the outbox; reads answer 503; open sockets stay open."""
+    """Ends meanwhile wait in the outbox; reads answer 503; open sockets stay open."""
 
     async def scenario(system: System, rng: random.Random) -> None:
         async with Crowd(system, rng) as crowd:
@@ -40,7 +40,7 @@ def _all_ended(crowd: Crowd, tasks: list[str]) -> bool:
 
 @pytest.mark.parametrize("fault", [faults.kill_mongodb, faults.freeze_mongodb], ids=name_of)
 def test_fault_of_mongodb_under_load_loses_nothing(play: Play, fault: Fault) -> None:
-    """Whatever was acknowledged is stored, once, and comes."""
+    """All acknowledged notifications are stored, once, and come."""
 
     async def scenario(system: System, rng: random.Random) -> None:
         async with Crowd(system, rng) as crowd:

@@ -176,7 +176,7 @@ async def _socket_is_refused(system: System) -> None:
 
 
 def test_notification_is_stored_at_once_without_redis(play: Play) -> None:
-    """Who writes one while Redis stands still waits less than 2 s."""
+    """A request that writes one while Redis stands still waits less than 2 s."""
 
     async def scenario(system: System, _: random.Random) -> None:
         system.redis_server.freeze()
@@ -211,7 +211,7 @@ def test_messages_published_while_a_subscription_is_cut_are_found(play: Play) ->
 
 
 def test_news_of_two_processes_during_an_outage_reach_the_clients_of_both(play: Play) -> None:
-    """What each process told only its own clients is told to the others when Redis is back."""
+    """When Redis is back, the others get the messages that only one process's clients had."""
 
     async def scenario(system: System, rng: random.Random) -> None:
         async with Crowd(system, rng, users=2) as crowd:

@@ -54,7 +54,7 @@ async def _ready(system: System) -> None:
 
 
 def test_upgrade_loses_nothing(play: Play, before: Path) -> None:
-    """Of what waits, runs and is owed: nothing is missed, doubled or lost. There is no way back."""
+    """Waiting, running and owed tasks: none is missed, doubled or lost. There is no way back."""
 
     async def scenario(system: System, rng: random.Random) -> None:
         async with Crowd(system, rng, users=4) as crowd:

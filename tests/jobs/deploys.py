@@ -17,7 +17,7 @@ from tornado_rt.work import Kind, Run, SyncRun
 STEPS = [f"step{number}" for number in range(10)]
 # Some take longer than what is left when their worker stops.
 STEP_SECONDS = (0.01, 0.25)
-# How long an attempt takes to begin.
+# An attempt takes this long to begin.
 START_SECONDS = 0.1
 POLL_SECONDS = 0.01
 GATE = "gate"

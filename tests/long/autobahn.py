@@ -21,7 +21,7 @@ ALLOWED = {"OK", "INFORMATIONAL"}
 COMPRESSION = ["12.*", "13.*"]
 # 1000 messages each: one of each offer, small, larger, and in fragments.
 FEW_COMPRESSED = ["12.1.1", "12.4.4", "13.1.2", "13.2.1", "13.3.4", "13.4.1", "13.5.11", "13.6.1"]
-# How many run at once: most of them wait most of the time.
+# Number of cases that run at once: most of them wait most of the time.
 CONCURRENCY = 8
 
 

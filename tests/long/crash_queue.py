@@ -50,7 +50,7 @@ USERS, KEYS, SCHEDULES = 5, 3, 2
 TWICE_EVERY = 7
 USER_LIMIT, GLOBAL_LIMIT = 3, 12
 WORKER_CONCURRENCY = 4
-# What schedules have made meanwhile ends within this time after the others.
+# Tasks that schedules have made meanwhile end within this time after the others.
 REST_SECONDS = 300.0
 PRIORITIES = tuple(Priority)
 ENVIRONMENT = {
@@ -68,7 +68,7 @@ ENVIRONMENT = {
 
 @attrs.frozen
 class Outcome:
-    """What the crashes left.
+    """The counts that the crashes left.
 
     `times`: how often schedules were due; `fired`: how many tasks they say that they made;
     `skipped`: for how many times they made none. `ran_twice`: tasks that took more than one

@@ -13,7 +13,7 @@ from tests.conftest import ROOT, start_server, stop_server
 IMAGES = ROOT / "docs" / "images"
 DESKTOP = {"width": 1280, "height": 860}
 TALL_PHONE = PHONE | {"height": 844}
-# How far the running task is when it is taken: so many of its steps are done.
+# The progress of the running task when it is taken: this many of its steps are done.
 STEPS_DONE = 9
 
 
