@@ -460,7 +460,7 @@ class Hub {
     followed.isAsking = false;
     followed.log.take(message);
     if (asked) followed.paused.clear();
-    // Events of another log follow the `resync`.
+    // The counts of another log are told after the `resync`.
     followed.counts = countsOf(topic, data);
     if (data.recovered) this.#tellCounts(followed);
     this.#serve(topic, followed, asked);

@@ -31,7 +31,7 @@ FORM = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 class TooManyTickets(Exception):
-    """The user has all tickets that may wait; `retry_after` is when one is free again [s]."""
+    """The user has too many unused tickets; `retry_after` is when the next one expires [s]."""
 
     def __init__(self, most: int, retry_after: float) -> None:
         super().__init__(phrase("{most} tickets wait to be used", most=most))

@@ -24,7 +24,7 @@ class NoTurn(Exception):
 
 
 class TooManyWaiting(NoTurn):
-    """The most requests of this key that may wait are waiting."""
+    """Too many requests of this key are waiting."""
 
 
 @attrs.frozen(eq=False)
