@@ -111,7 +111,7 @@ class Row:
 
 
 def measure(workload: str, seeds: int) -> Row:
-    """Run one workload with so many seeds."""
+    """Run one workload with each of these seeds."""
     row = Row()
     for seed in range(seeds):
         generator = random.Random(f"{workload} {seed}")

@@ -116,7 +116,7 @@ class Result:
 
 
 def run(flights: Sequence[Flight], sorts: int, count: int, boosted: Boosted) -> Result:
-    """Measure the busiest sorts, at so many flights of the second half."""
+    """Measure the busiest sorts, on this many flights of the second half."""
     busiest = {sort for sort, _ in Counter(one.sort for one in flights).most_common(sorts)}
     chosen = [flight for flight in flights if flight.sort in busiest]
     generator = random.Random(sorts)

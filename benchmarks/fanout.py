@@ -97,7 +97,7 @@ def choose_cores() -> Cores:
 
 
 def raise_file_limit(connections: int) -> None:
-    """Allow a process so many open sockets. Raise LookupError when that is forbidden."""
+    """Allow a process this many open sockets. Raise LookupError when that is forbidden."""
     needed = connections + SPARE_FILES
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:

@@ -31,7 +31,7 @@ KIND = "no-op"
 
 
 async def work(url: str, jobs: int, together: int, ends: bool) -> None:
-    """Submit tasks, so many in a script; then claim and end them, so many in a script."""
+    """Submit tasks, `together` in a script; then claim and end them, as many in a script."""
     async with open_redis(url) as redis:
         queue = QueueService(redis, user_limit=0, global_limit=0, max_waiting_per_user=0)
         await queue.register_kinds([KindEntry(kind=KIND)])

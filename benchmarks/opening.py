@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def measure(connections: int, rounds: int) -> dict[str, list[Round]]:
-    """Open and close so many connections of each server in turn."""
+    """Open and close this many connections of each server in turn."""
     need = Need(connections, MESSAGE_BYTES, Cores(0, 1))
     found: dict[str, list[Round]] = {name: [] for name in NAMES}
     with ExitStack() as stack:

@@ -33,7 +33,7 @@ async def measure(url: str) -> dict[int, float]:
 
 
 async def _fill(queue: QueueService, wanted: int) -> None:
-    """Enqueue batches until so many wait."""
+    """Enqueue batches until this many tasks wait."""
     number = 0
     while (missing := wanted - (await queue.stats()).queued) > 0:
         await queue.create_batch(f"user{number % USERS}", [NEW] * min(SIZE, missing))

@@ -4,7 +4,7 @@
 
 One worker, two queues on one Redis, in turn: in one of them a noisy tenant has 100,000 tasks that
 wait, half of them under one key. The order is fair, users and the key are limited, so that slots
-are left. The quiet one submits a few tasks at once, more than he may run, and then waits for them.
+are left. The quiet one submits a few tasks at once, more than may run, and then waits for them.
 """
 
 import asyncio

@@ -20,7 +20,7 @@ NAME = "[a-z0-9][a-z0-9._-]{0,63}"
 # Any name: one that no schedule may have is told so, and is not found.
 SCHEDULE = "([^/]+)"
 # The `next` of a page, decoded: the last name in it, and in everybody's list its user before it.
-# Of a schedule of the code the kind stands before the name.
+# For a schedule of the code the kind stands before the name.
 PLACE = re.compile(rf"(?:{NAME}:)?{NAME}")
 PLACE_OF_ALL = re.compile(rf"[^\n]+\n{PLACE.pattern}")
 NOT_A_CURSOR = phrase("{name} must be the `next` of another page", name="after")

@@ -37,7 +37,7 @@ ROUNDING = 0.001
 def check_kinds(*names: str, settings: Settings | None = None) -> tuple[dict[str, int], list[str]]:
     """Return how many kinds the modules without a fault have, and what is wrong in all of them.
 
-    They are loaded together, as a start does with these settings. What only looks wrong begins with
+    They are loaded together, as a start does with these settings. A mere suspicion begins with
     "warning: ".
     """
     params_bytes = MOST_BYTES if settings is None else settings.tasks.task_params_bytes

@@ -59,7 +59,7 @@ MOST_KNOWN = 10_000
 MOST_HELD = 200
 # Shorter than the client waits for any answer.
 BLOCK_SECONDS = 0.5
-# Longer than an entry takes: what another pump has read for so long, it will not finish.
+# Longer than an entry takes: another pump will not finish an entry that it read this long ago.
 CLAIM_SECONDS = 10.0
 CLAIM_MS = int(CLAIM_SECONDS * 1000)
 # Nobody else can have taken an entry over within this long after its reading [s].
@@ -67,8 +67,8 @@ OURS_SECONDS = CLAIM_SECONDS / 2
 OURS_MS = int(OURS_SECONDS * 1000)
 BACKOFF_SECONDS = 1.0
 MAX_BAD = 1000
-# An entry is written by the script that ends its task, which may take this long at most; so many of
-# them are looked at, and of those that were set aside the last ones.
+# An entry is written by the script that ends its task, which may take this long at most. Most
+# entries that are looked at, and of those that were set aside the last ones.
 WRITTEN_WITHIN_MS = 1000
 MOST_LOOKED_AT = 1000
 MOST_BAD_LOOKED_AT = MAX_BAD
@@ -276,7 +276,7 @@ class Event:
 
     def _content(self) -> str | None:
         text = clean_text(self._summary(), CONTENT_LENGTH)
-        # It was stored in English, and is told in the language of who reads it.
+        # It was stored in English, and is told in the language of its reader.
         return (text if self.is_said else Stored(text)) or None
 
     def _locale_of_batch(self) -> str | None:
@@ -445,7 +445,7 @@ class OutboxPump:
         try:
             await self._move(entry)
         except NoTurn as error:
-            # The user asks for so much themselves.
+            # The user asks for this themselves.
             log.info("outbox_user_busy", error=error)
             return False
         except OUTAGES as error:

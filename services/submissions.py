@@ -130,8 +130,8 @@ class TaskFields:
     """The fields of a task that a submission and a schedule both name.
 
     Durations are seconds. The kind says what `label` and `max_attempts` are where they are None,
-    and `timeout` where it is 0. `locale` is the language of what is told of the task to who has
-    chosen none.
+    and `timeout` where it is 0. `locale` is the language of messages about the task to users who
+    have chosen none.
     """
 
     kind: str = attrs.field(validator=name_of(KIND_LENGTH))

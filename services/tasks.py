@@ -57,7 +57,7 @@ STATES_SECONDS = 1.0
 # The first fragments of tasks, by the digest of the plan and the expected seconds: equal ones are
 # made once a request.
 Firsts = dict[tuple[str, float | None], bytes]
-# Of so many sorts of tasks in a batch it is asked how long they take; the kind tells of the others.
+# Most sorts of tasks in a batch whose length is asked for; the kind tells that of the others.
 MOST_SORTS = 16
 
 

@@ -333,7 +333,7 @@ class TopicLog {
  * nothing of a topic before the answer to the last `follow`.
  *
  * A reader has a `position`, `take(message)` and `fail(error)`. One that comes while its topic is
- * followed is served from what is known. What is not known the server is asked for: from the cursor of
+ * followed is served from what is known. The server is asked for the rest: from the cursor of
  * the reader that is furthest behind, and the others drop what they have. If a reader needs a first
  * snapshot that is not known, the topic begins once without a cursor; the readers that it had pause
  * meanwhile, and then go on from where they were.
@@ -658,7 +658,7 @@ class Timer {
     return this.#id !== undefined;
   }
 
-  /** Go off after so many seconds, and not at the time that was set before. */
+  /** Go off after these seconds, and not at the time that was set before. */
   set(seconds) {
     this.clear();
     this.#id = setTimeout(() => {
@@ -1068,7 +1068,7 @@ class Watchable extends EventTarget {
   }
 }
 
-/** Return a signal that ends after so many seconds, or with another one; and what clears its timer. */
+/** Return a signal that ends after these seconds, or with another one, and a function that clears its timer. */
 function deadline({ timeout, signal } = {}) {
   if (timeout === undefined && !signal) return { signal: undefined, clear: () => {} };
   const ending = new AbortController();
@@ -1357,7 +1357,7 @@ class Course {
    * Return what follows a lost connection: `{wait}` [s] before the next, with `renew` when that needs
    * another token, or `{error}` when there is no next.
    *
-   * Of a socket `code` and `reason` are those of its close, of a stream `status` and `retryAfter` those of
+   * For a socket `code` and `reason` are those of its close, for a stream `status` and `retryAfter` those of
    * its refusal; `problem` is an `error` message about the connection.
    */
   lost({ transport, wasOpen = false, code, reason, status, document, retryAfter = null, problem }) {
@@ -1765,7 +1765,7 @@ function readClaims(token) {
   }
 }
 
-/** Return after how long a token that was just got is to be renewed [s]; null: it does not say. */
+/** Return the time after which a new token must be renewed [s]; null: it does not say. */
 function renewalIn(token, now = Date.now() / 1000) {
   const { exp } = readClaims(token);
   if (typeof exp !== "number") return null;
@@ -2211,7 +2211,7 @@ function watchPage(on) {
 /** The clock of the server, as far as its messages tell it. */
 
 
-// The messages that count. Of these the fastest one tells most.
+// The messages that count; the fastest of them tells most.
 const HEARD = 8;
 
 /**
@@ -2221,7 +2221,7 @@ const HEARD = 8;
 class ServerClock {
   #heard = [];
 
-  /** Take the time of a message of this moment: ISO 8601, or milliseconds since 1970. What is no time is passed over. */
+  /** Take the time of a message of this moment: ISO 8601, or milliseconds since 1970. A value that is no time is skipped. */
   hear(timestamp) {
     const at = typeof timestamp === "number" ? timestamp : Date.parse(timestamp);
     if (!Number.isFinite(at)) return;
@@ -2287,7 +2287,7 @@ class TabReader {
   }
 }
 
-/** The leader's side: the readers of the other tabs, and what is to be posted to them. */
+/** The leader's side: the readers of the other tabs, and the messages to post to them. */
 class Tabs {
   #hub;
   #post;

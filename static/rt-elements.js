@@ -3,7 +3,7 @@
 import { Client, ConnectionLost, ageOf, startsIn, timeLeft } from "./rt-client.js";
 
 /**
- * Texts for people, in the language of who reads them.
+ * Texts for people, in the language of their reader.
  *
  * As in gettext, the id of a message is its English text, with `{name}` where a value goes. `t` and `tn` return a
  * `Message`, which becomes words where it is shown. A node that shows one (`showText`) shows it again when another
@@ -2407,7 +2407,7 @@ class InboxStore {
     if (version >= this.counts.version) this.counts = { unread, unseen, version };
   }
 
-  /** Take the next page of a tab. What an event has changed since that answer stays as it is. */
+  /** Take the next page of a tab. Changes by events since that answer stay. */
   take(tab, { items, next, ...counts }) {
     for (const item of items) {
       if (!(this.#versions.get(item.id) >= counts.version)) this.#keep(item);
@@ -2954,7 +2954,7 @@ function waysOf(preferences, { type, default: ways }) {
 }
 
 /**
- * Return what is to be kept: what the form says, and all that it does not show.
+ * Return the preferences to keep: those of the form, and all that it does not show.
  * @param {object} before what was kept
  * @param {object[]} types those of the form
  * @param {{types: object, least_severity: string, quiet_hours: ?object, locale: string,

@@ -34,7 +34,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def log_in(page: Page, user: str) -> None:
-    """Sign in on the page by a name; whoever is signed in is signed out."""
+    """Sign in on the page by a name; the user before is signed out."""
     expect(page.locator("#login, #sign-out").locator("visible=true")).to_have_count(1)
     if page.locator("#sign-out").is_visible():
         page.click("#sign-out")

@@ -64,7 +64,7 @@ class Collector:
         ]
 
     def wait_for(self, name: str, trace_id: str = "", count: int = 1) -> list[Span]:
-        """Return the spans of a name once there are so many; the first first."""
+        """Return the spans of a name once there are this many; the first first."""
         wait_until(lambda: len(self.named(name, trace_id)) >= count, what=f"{count} x {name}")
         return self.named(name, trace_id)
 

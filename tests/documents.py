@@ -163,7 +163,7 @@ def hold_answer(
     media = headers.get("Content-Type", "").partition(";")[0]
     operation = operation_of(method, path)
     if operation is None and "/api/" not in f"{path}/":
-        # Of an application of the test's own.
+        # A route of the test's own application.
         return
     if operation is None or status in (405, 500) or NOWHERE in body:
         # No address of this server, no method of its, or a fault of ours that a test has made.

@@ -83,7 +83,7 @@ class Place:
         return len(path.read_text().splitlines()) if path.exists() else 0
 
     def await_count(self, name: str, count: int) -> None:
-        """Wait until there are so many."""
+        """Wait until there are this many."""
         wait_until(lambda: self.count(name), equal=count, what=f"{count} x {name}")
 
     def open(self) -> None:

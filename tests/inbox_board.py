@@ -22,7 +22,7 @@ class Board:
             self._numbers = memoryview(mmap.mmap(file.fileno(), size)).cast("q")
 
     def floor(self, user: str) -> int:
-        """Return the version that whoever asks now must get."""
+        """Return the version that a reader must get now."""
         at = self._users[user]
         return max(self._numbers[at + self._width * process] for process in range(PROCESSES))
 

@@ -97,7 +97,7 @@ class Deed:
     # For a create: the stored document, and the id of the answer.
     fields: dict[str, Any] = attrs.field(factory=dict)
     id: str = ""
-    # Of an undo the version that it takes back, of a trim the quota.
+    # For an undo the version that it takes back, for a trim the quota.
     argument: int = 0
     # The number of changed ones in the answer.
     count: int | None = None
@@ -286,7 +286,7 @@ class Inbox:
         return [attrs.evolve(told, items=frozenset())]
 
     def forget(self, now: str) -> None:
-        """Forget what was removed so long ago that nobody can know it any more."""
+        """Forget notifications whose removal nobody can know any more."""
         self.gone = {
             id_: one for id_, one in self.gone.items() if later(one.gone_at, 2 * GONE_SECONDS) > now
         }

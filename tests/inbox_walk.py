@@ -29,10 +29,10 @@ from tests.inbox_process import QUOTA, Task, serve
 from tornado_rt.protocol import iso_time
 
 COMMAND_SECONDS = 180.0
-# Longer than others wait until they finish an operation; a device is connected at most so long.
+# Longer than others wait until they finish an operation; a device is connected at most this long.
 FROZEN_SECONDS = (0.05, 0.7)
 DEVICE_SECONDS = 8.0
-# Between two faults, when each is to be soon [s].
+# Time between two faults, when each must be soon [s].
 PAUSE_SECONDS = 1.5
 # The clock looks each second; a busy machine is later.
 OVERDUE = timedelta(seconds=3)
@@ -192,7 +192,7 @@ class Walk:
         await self.rng.choice(self.runners).kill()
 
     async def freeze(self) -> None:
-        """Let a process stand still, for so long that others take it for dead, or less."""
+        """Let a process stand still until others take it for dead, or less."""
         runner = self.rng.choice(self.runners)
         runner.signal(signal.SIGSTOP)
         await asyncio.sleep(self.rng.uniform(*FROZEN_SECONDS))

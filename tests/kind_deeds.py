@@ -1,6 +1,6 @@
 """Two kinds whose handlers do the same, as a coroutine and as a plain function: `what` says what.
 
-They run in the worker, or each task in a process of its own. What was done is noted in a folder.
+They run in the worker, or each task in a process of its own. Their deeds are noted in a folder.
 """
 
 import asyncio

@@ -263,7 +263,7 @@ class Model:
             waiting -= keys
 
     def moves(self, task_id: str) -> list[Turn]:
-        """Return the turn that is to be found anew because the task came into the line."""
+        """Return the turn to find anew because the task came into the line."""
         task = self.tasks[task_id]
         if task.key and self.lane(task.line, task.user, task.key)[0] != task_id:
             return []
@@ -317,7 +317,7 @@ class Model:
 
         Return what `end_attempts` does, and what has started.
         """
-        # As the request finds it: also whoever its own ends free is looked for turn by turn.
+        # As the request finds it: users whom its own ends free are looked for turn by turn too.
         blocked = self.some_are_blocked
         known = self.end_attempts(acks)
         return known, self.start_some(kinds, count, blocked=blocked)

@@ -39,7 +39,7 @@ def new(
     tags: Sequence[str] = (),
     **more: Any,
 ) -> NewTask:
-    """Return a task that is to be submitted."""
+    """Return a task to submit."""
     job = Job(label=label, params=params or {}, tags=tuple(tags))
     return NewTask(**{"kind": kind, "job": job, "first": FIRST, **more})
 

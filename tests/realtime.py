@@ -123,7 +123,7 @@ class LogSocket(RealtimeSocket):
 
 @attrs.frozen
 class Realtime:
-    """A running core. What is opened on it is closed when it stops."""
+    """A running core. Things that are opened on it are closed when it stops."""
 
     port: int
     hub: Hub

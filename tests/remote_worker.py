@@ -33,7 +33,7 @@ FILM: Frame = {
 
 
 class RemoteWorker:
-    """A connected worker. What comes is kept by its type until it is asked for."""
+    """A connected worker. Messages are kept by their types until they are asked for."""
 
     def __init__(self, socket: WebSocketClientConnection, worker_id: str) -> None:
         self.socket = socket

@@ -1,4 +1,4 @@
-"""Where each task of a loop waits, for who wants to know why a test does not go on."""
+"""Where each task of a loop waits, to find out why a test does not go on."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""Operations that their process left unfinished: whoever comes next finishes them, once."""
+"""Operations that their process left unfinished: the next caller finishes them, once."""
 
 import asyncio
 import contextlib

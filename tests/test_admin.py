@@ -32,7 +32,7 @@ def root(make_token: Token) -> str:
 
 
 async def acts(admin: Client, count: int, **query: str) -> list[dict[str, Any]]:
-    """Return the newest entries of the log, the oldest of them first, once there are so many."""
+    """Return the newest entries of the log, the oldest of them first, once there are this many."""
     more = "".join(f"&{name}={value}" for name, value in query.items())
 
     async def read() -> list[dict[str, Any]] | None:

@@ -66,7 +66,7 @@ async def test_question_is_told_once_and_waits_over_all_attempts(
 
 @pytest.mark.gen_test
 async def test_answer_is_a_result_of_the_task(queue: QueueService, redis: Redis) -> None:
-    """There for whoever asks again, and once."""
+    """There for a caller that asks again, and once."""
     owned = await begun(queue)
     await ask(queue, owned)
     async with redis.pubsub() as workers:

@@ -305,7 +305,7 @@ async def test_closed_committer_refuses_what_waits(
 async def test_account_that_was_remembered_and_has_changed_is_read_again(
     make_service: Make, database: Any
 ) -> None:
-    """By what another process did, also when nothing was to be done by what was remembered."""
+    """By the deeds of another process, also when the remembered account asked for nothing."""
     here, there = await make_service(), await make_service()
     made = await here.create(draft(dedupe_key="k"))
     await there.mark_one("alice", made.id)

@@ -53,7 +53,7 @@ class Film:
 
     @classmethod
     def begin(cls, app: Application, name: str, frames: int) -> "Film":
-        """Begin to record a film of so many frames."""
+        """Begin to record a film of this many frames."""
         film = cls(app.folder / name)
         film.path.write_text(f"{frames}\n")
         return film

@@ -75,7 +75,7 @@ async def test_sign_in_of_the_application_counts(
 async def test_token_counts_before_the_sign_in(
     settings: Settings, redis: Any, database: Any, make_token: Token
 ) -> None:
-    """Also a bad one. A cookie of ours does not count: it may be of who was there before."""
+    """Also a bad one. A cookie of ours does not count: it may be of an earlier user."""
     async with embedded(settings) as host:
         await host.rt.notify("bob", type="alert", title="for bob")
         bob = host.client(make_token("bob"))

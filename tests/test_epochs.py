@@ -76,7 +76,7 @@ async def test_cursor_of_a_lost_time_gets_a_resync_and_one_from_before_resumes_w
 
 @pytest.mark.gen_test
 async def test_plain_restart_resyncs_nobody(make_service: Make) -> None:
-    """However many there were, and whoever wrote in between."""
+    """However many there were, and whichever others wrote in between."""
     service = await make_service()
     await service.create(draft(title="0"))
     cursors = [await cursor_of(service)]

@@ -76,7 +76,7 @@ CONNECTING, OPEN, CLOSED = 0, 1, 2
 def open_source(
     browser: Browser, known_secret: ServerProcess, make_token: Callable[..., str]
 ) -> Iterator[Callable[..., Source]]:
-    """A factory of plain EventSources of alice; `ttl` [s] is what is left of her token then.
+    """A factory of plain EventSources of alice; `ttl` [s] is the rest of the token's life then.
 
     `credential` is what the address has in place of the token; "": a cookie.
     """

@@ -214,7 +214,7 @@ def test_empty_fragments_leave_nothing_behind() -> None:
 
 
 def test_message_is_told_of_by_parts_until_it_is_whole() -> None:
-    """So that whoever reads can stop, and go on later, after any frame."""
+    """So that a reader can stop, and go on later, after any frame."""
     reader = FrameReader(MOST)
     reader.feed(b"".join([*fragments(TEXT, [b"a", b"b", b"c"]), client_frame(PING, b"x")]))
     assert [reader.next() for _ in range(5)] == [PART, PART, (TEXT, b"abc"), (PING, b"x"), None]

@@ -19,7 +19,7 @@ Token = Callable[..., str]
 
 @attrs.define(eq=False)
 class Sleeper:
-    """Is due after so many seconds, again and again."""
+    """Is due after these seconds, again and again."""
 
     due: float
     woken: list[float] = attrs.field(factory=list)

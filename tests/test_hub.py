@@ -248,7 +248,7 @@ async def test_unconfirmed_subscription_raises(
 async def test_each_who_waits_for_a_topic_waits_for_themselves(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that leaves takes nothing from the others; whoever comes after a failure asks again."""
+    """One that leaves takes nothing from the others; a subscriber after a failure asks again."""
     monkeypatch.setattr("tornado_rt.backplane.SUBSCRIBE_SECONDS", 0.3)
     hub, backplane, _ = open_hub(redis)
     async with backplane.running(hub):

@@ -479,7 +479,7 @@ ACTIONS = [
 
 @pytest.mark.gen_test
 async def test_action_is_answered_once_on_all_devices(idle: Settings, make_token: Token) -> None:
-    """409 for whoever comes second, whichever they choose; nobody answers for another."""
+    """The second answer gets 409, whichever it is; nobody answers for another."""
     async with serving(idle, make_token("alice")) as alice:
         [id_] = await make(alice, 1, actions=ACTIONS)
         other = await device(alice)

@@ -94,7 +94,7 @@ async def test_latest_version_stays_whoever_registers_later(make_queue: MakeQueu
 
 @pytest.mark.gen_test
 async def test_admins_change_wins_until_it_is_dropped(make_queue: MakeQueue) -> None:
-    """Over every version; what he did not change goes with the code."""
+    """Over every version; other limits go with the code."""
     queue = make_queue()
     await register(queue, limit=5, user_limit=2, rate="10/m")
     await queue.set_limits(KIND, {"limit": 1, "rate": ""})

@@ -54,7 +54,7 @@ TEXTS = {
 
 @pytest.fixture
 def own(settings: Settings, redis: Redis, database: Any, tmp_path: Path) -> Settings:
-    """Settings of a server with an author's kind, and his texts in Chinese and German."""
+    """Settings of a server with an author's kind, and their texts in Chinese and German."""
     module, folder = tmp_path / f"films_{tmp_path.name.replace('-', '_')}.py", tmp_path / "texts"
     module.write_text(OWN, encoding="utf-8")
     folder.mkdir()

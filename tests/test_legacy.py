@@ -355,7 +355,7 @@ async def test_move_that_was_cut_off_is_done_again(
 
 @pytest.mark.gen_test
 async def test_several_processes_move_once(make_service: Make, database: Any) -> None:
-    """Each user is there once, whoever was first."""
+    """Each user is there once, whichever process was first."""
     documents = [one for n in range(10) for one in five(f"user{n}")]
     await store(database, documents)
     services = [await make_service() for _ in range(3)]

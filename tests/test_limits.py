@@ -119,7 +119,7 @@ async def _work(
 async def test_all_limits_hold_at_once_exactly_over_several_workers(
     make_queue: MakeQueue, redis: Redis, order: QueueOrder
 ) -> None:
-    """Never one more, whoever claims at the same moment; and none less than may run."""
+    """Never one more, whichever workers claim at the same moment; and none less than may run."""
     rng = random.Random(7)
     bounds = {"user_limit": USER_LIMIT, "global_limit": GLOBAL_LIMIT, "order": order}
     queues = [make_queue(**bounds) for _ in range(4)]
@@ -311,7 +311,7 @@ async def test_raised_limits_hold_at_the_next_claim(make_queue: MakeQueue) -> No
 
 
 async def start_all(queue: QueueService, number: int, *kinds: str) -> list[Task]:
-    """Start so many tasks, each as soon as the queue says that more may; end none."""
+    """Start this many tasks, each as soon as the queue says that more may; end none."""
     found: list[Task] = []
     while len(found) < number:
         asked_at = time.monotonic()
@@ -618,7 +618,7 @@ async def test_start_of_what_is_paused_is_not_expected(make_queue: MakeQueue, pa
 
 NOISY = 20_000
 NOISE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    # The limit of the noisy one, and his tasks.
+    # The limit of the noisy one, and their tasks.
     "fair order": ({}, {}),
     "fair order and a key": ({"key_limit": 1}, {"key": "noisy"}),
     "fair order and a limit of users": ({"user_limit": 2}, {}),
@@ -640,7 +640,7 @@ async def test_quiet_tenant_starts_at_the_next_claim_beside_a_noisy_one(
     for _ in range(5):
         quiet = [await enqueue(queue, "quiet", key=key) for key in ("", "quiet")]
         [first, second, *_] = [await started(queue, 1) for _ in range(4)]
-        # A turn of the noisy one may stand before his.
+        # A turn of the noisy one may stand before theirs.
         assert quiet[0] in (first + second)
         for task_id in quiet:
             await queue.cancel_task(task_id)

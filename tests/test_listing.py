@@ -236,7 +236,7 @@ async def test_filter_that_finds_little_goes_on_where_it_stopped_to_look(
 async def test_list_and_counts_agree_while_others_change_them(
     make_service: Make, database: Any
 ) -> None:
-    """A page is of one version, whoever writes meanwhile."""
+    """A page is of one version, whatever is written meanwhile."""
     here, there = await make_service(), await make_service()
     await create(here, 20)
 

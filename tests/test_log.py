@@ -55,7 +55,7 @@ async def test_replay_begins_at_every_version(make_service: Make, published: Pub
 async def test_what_a_process_stored_and_did_not_publish_is_replayed(
     make_service: Make, database: Any
 ) -> None:
-    """It was killed between the two: whoever comes back, or finds a gap, reads it."""
+    """It was killed between the two: a device that comes back, or finds a gap, reads it."""
     here = await make_service()
     there = NotificationService(database, Published())
     await there.prepare()

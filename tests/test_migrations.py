@@ -53,7 +53,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def unpack(tmp_path: Path) -> Callable[[str], tuple[Path, Found]]:
-    """Unpack a fixture; return its folder and what is to be found there."""
+    """Unpack a fixture; return its folder and all that must be found there."""
 
     def unpack(name: str) -> tuple[Path, Found]:
         with tarfile.open(FOLDER / f"{name}.tar.xz") as packed:
@@ -219,7 +219,7 @@ async def test_events_of_an_earlier_version_are_replayed(
 async def test_migration_waits_for_no_process_of_an_earlier_version(
     unpack: Callable[[str], tuple[Path, Found]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that runs would write what this version does not read: it is to be stopped first."""
+    """One that runs would write data that this version does not read: it must be stopped first."""
     monkeypatch.setattr(redis_migration, "LEAVE_SECONDS", 0.5)
     data, expected = unpack("stream-2")
     async with opened(data) as (redis, url), Redis.from_url(url).pubsub() as earlier:
@@ -301,7 +301,7 @@ def test_later_version_in_mongodb_is_refused_at_start(
 
 
 def test_fresh_folder_has_this_version(tmp_path: Path, io_loop: IOLoop) -> None:
-    """In both stores, with who made it."""
+    """In both stores, with the maker's name."""
     server = start_server(tmp_path / "data", RT_JWT_SECRET=SECRET)
 
     async def read() -> tuple[Any, Any]:

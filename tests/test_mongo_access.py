@@ -62,7 +62,7 @@ async def frozen(folder: Path) -> AsyncIterator[NotificationService]:
 
 @pytest.mark.gen_test
 async def test_nobody_waits_long_for_a_store_that_stands_still(tmp_path: Path) -> None:
-    """However many ask at once; and it is found again, whoever ended the search."""
+    """However many ask at once; and it is found again, whichever caller ended the search."""
     async with frozen(tmp_path) as service:
         async with stopwatch() as seconds:
             asked: list[Any] = [service.create(draft(f"user{n % 20}")) for n in range(300)]

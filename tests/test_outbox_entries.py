@@ -79,7 +79,7 @@ async def test_texts_that_no_notification_may_hold_are_cleaned(
     assert told.title.startswith("A\ufffd\ufffdxxx")
     assert told.content is not None
     assert told.content.startswith("no\ufffd\nyyy")
-    # A cut text ends with "…". Of a title the label is cut, for the outcome comes after it.
+    # A cut text ends with "…". The label in a title is cut, for the outcome comes after it.
     assert "xxx…: " in told.title
     assert told.content.endswith("yyy…")
 

@@ -165,7 +165,7 @@ def test_one_behind_the_loaded_part_is_not_shown_before_its_page_is(page: Page) 
 
 
 def test_page_on_which_nothing_was_found_leaves_the_list_as_it_was(page: Page) -> None:
-    """The server looks at so many for one page; the next one goes on behind them."""
+    """The server looks at this many for one page; the next one goes on behind them."""
     calls = [
         changed(1, notification("behind", 5)),
         ["take", "inbox", answer([notification("a", 20)], 1, following="s20")],

@@ -168,7 +168,7 @@ async def test_list_that_changes_while_it_is_read_agrees_with_its_counts(
 
 @attrs.frozen
 class Some:
-    """A page of so many documents."""
+    """A page of this many documents."""
 
     documents: list[Document]
     account: Account

@@ -116,7 +116,7 @@ async def test_process_that_leaves_takes_its_counts_along(redis: Redis) -> None:
 
 @pytest.mark.gen_test
 async def test_key_of_another_type_keeps_nobody_out(redis: Redis) -> None:
-    """It is deleted, and what stood there is told again: by who comes, else by the next refresh."""
+    """It is deleted, and its content is told again by the next connection or refresh."""
     houses = [House(redis, per_user=2, per_address=9) for _ in range(2)]
     for house in houses:
         assert await house.let_in("alice", "192.0.2.1") == ""

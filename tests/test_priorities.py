@@ -175,7 +175,7 @@ async def test_oldest_task_is_passed_over_nine_times_and_no_more(
 ) -> None:
     """However it is claimed, and as often again as there is an oldest one.
 
-    In fair order turns are its age: the one that had its turn before him passes over nobody.
+    In fair order turns are its age: the one that had its turn before them passes over nobody.
     """
     queue = make_queue(order=order)
     await queue.register_kinds()

@@ -1,7 +1,7 @@
 """The service worker and the switch of the page, in a real browser on a real server.
 
 Chromium subscribes at its maker's push service only, which no test reaches: the page's push manager
-stands in for it. What comes from a push service is delivered over the browser's own protocol.
+stands in for it. Pushes are delivered over the browser's own protocol.
 """
 
 import contextlib
@@ -109,7 +109,7 @@ class Site:
         wait_until(lambda: self.worker.evaluate(SHOWN), equal=shown)
 
     def subscriptions(self) -> list[str]:
-        """Return the ids of the subscriptions that the server has of who is signed in."""
+        """Return the ids of the subscriptions that the server has of the signed-in user."""
         found: list[str] = self.page.evaluate(
             """async () => {
               const answer = await fetch("/api/push/subscriptions");

@@ -367,7 +367,7 @@ def test_http_is_used_for_a_while_when_no_websocket_gets_through() -> None:
     assert [route.note_blocked(1.0) for _ in range(MOST_BLOCKED)] == [False, True]
     assert route.polls(1.0 + POLLING_SECONDS / 2)
     assert not route.polls(1.0 + POLLING_SECONDS)
-    # It is not tried so long again.
+    # It is not tried again for that long.
     assert route.note_blocked(2.0 + POLLING_SECONDS)
     only = Route(Transport.WEBSOCKET)
     assert not any(only.note_blocked(0.0) for _ in range(9))

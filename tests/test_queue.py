@@ -112,7 +112,7 @@ async def test_tasks_start_in_the_order_submitted(queue: QueueService) -> None:
 
 @pytest.mark.gen_test
 async def test_user_at_his_limit_is_passed_over(make_queue: MakeQueue) -> None:
-    """Others go on; his next starts when one of his ends, before what came later."""
+    """Others go on; their next task starts when one of theirs ends, before later ones."""
     queue = make_queue(user_limit=1)
     a1, a2, b1, b2 = [await enqueue(queue, user) for user in ("a", "a", "b", "b")]
     claims = await claim(queue)
@@ -622,7 +622,7 @@ async def test_who_comes_back_gets_what_the_others_got(
 async def test_events_are_the_same_whether_somebody_listens_or_not(
     queue: QueueService, redis: Redis
 ) -> None:
-    """Also for who listens to a pattern."""
+    """Also for a subscriber of a pattern."""
     async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
         await pubsub.psubscribe("rt:task:*")
         await pubsub.get_message(timeout=20)
@@ -706,7 +706,7 @@ async def test_user_finds_his_tasks_again(queue: QueueService) -> None:
 
 @pytest.mark.gen_test
 async def test_same_idempotency_key_gives_the_same_task(queue: QueueService) -> None:
-    """Another request under the key is refused; another user's key is his own."""
+    """Another request under the key is refused; another user's key is their own."""
     once = Once("k", b"request")
     first = await queue.enqueue_task("a", new("AAPL"), once=once)
     again = await queue.enqueue_task("a", new("AAPL"), once=once)

@@ -442,7 +442,7 @@ async def test_key_of_one_user_that_is_lost_stops_no_other(
     made = await queue.create_batch("a", several("A", "B", "C", max_attempts=1))
     keyed = [await enqueue(queue, user, kind="keyed", key="x") for user in "aaab"]
     assert await started(queue, 1, "keyed") == keyed[:1]
-    # Those of the key are held back, and the user is found at his limit.
+    # Those of the key are held back, and the user is found at their limit.
     [first] = await claim(queue, 5, KIND, "keyed")
     await queue.keep_result(made.task_ids[0], first.token, "step", b"1")
     await queue.report_progress(made.task_ids[0], first.token, b'"progress":5.0', 5.0)

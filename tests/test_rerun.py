@@ -219,7 +219,7 @@ async def test_oldest_attempts_and_the_ends_of_long_reasons_are_let_go(
 async def test_long_reason_is_cut_between_two_characters(
     queue: QueueService, character: str, before: int
 ) -> None:
-    """As much of it stands as has room before the ellipsis; one that has room is whole."""
+    """The ellipsis comes after all that has room before it; a reason that has room is whole."""
     size = len(character.encode())
     whole = "a" * (MOST_REASON % size) + character * (MOST_REASON // size)
     long = "a" * before + character * (MOST_REASON + 1)
@@ -452,7 +452,7 @@ async def test_each_end_is_news_of_its_own(queue: QueueService, redis: Redis) ->
 
 @pytest.mark.gen_test
 async def test_owner_runs_no_more_again_than_may_wait(make_queue: MakeQueue) -> None:
-    """Delayed tasks count. What is refused stays as it was, and is not told of its unique key."""
+    """Delayed tasks count. A refused task stays as it was, and its unique key is not told."""
     queue = make_queue(max_waiting_per_user=2)
     ids = []
     for number in range(3):

@@ -1,4 +1,4 @@
-"""Coming back: whoever is cut off behind any message sees each state once, on both transports."""
+"""Coming back: cut off behind any message, a client sees each state once, on both transports."""
 
 import json
 from abc import ABC, abstractmethod

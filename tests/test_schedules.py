@@ -102,13 +102,13 @@ class Site:
         return found
 
     async def make_due(self, name: str, ago: float = 0.0, user: str = "alice") -> float:
-        """Have a schedule be due since so many seconds; return the time that it is due at."""
+        """Have a schedule be due since these seconds; return the time that it is due at."""
         due = math.floor(1000 * (await self.store.now() - ago)) / 1000
         await self.redis.zadd(DUE, {f"{user}\n{name}": due}, xx=True)
         return due
 
     async def fire(self, name: str, ago: float = 0.0) -> list[Task]:
-        """Let a schedule fire that has been due so long; return what it made, the newest first."""
+        """Fire a schedule that has been due for this long; return its tasks, the newest first."""
         before = await self.tasks()
         await self.make_due(name, ago)
         await self.runner().fire_due()
@@ -218,7 +218,7 @@ async def test_schedule_says_all_that_is_known_of_it(site: Site) -> None:
 
 @pytest.mark.gen_test
 async def test_schedule_says_how_long_its_tasks_take(site: Site, redis: Redis) -> None:
-    """Once some of their kind have ended; the next one ends so long after its time."""
+    """Once some of their kind have ended; the next one ends this long after its time."""
     await site.service.create("alice", MINUTE)
     await redis.hset("{rtq}:pace", "report", 90)
     shown = await site.service.get("alice", "minute")
@@ -419,7 +419,7 @@ async def test_user_has_no_more_schedules_than_the_bound(make_site: MakeSite) ->
     await site.service.put("alice", names[0], NIGHTLY | {"name": names[0]})
     await site.service.delete("alice", names[0])
     await site.service.create("alice", NIGHTLY)
-    # Neither counts with the other, whose name begins as his does.
+    # Neither counts with the other, whose name begins as theirs does.
     await site.service.create("alic", NIGHTLY)
     assert await site.faults() == []
 

@@ -307,7 +307,7 @@ async def test_careless_reader_finds_data_in_every_event(
 
 @pytest.mark.gen_test
 async def test_ends_of_streams_hold_no_empty_block(redis: Redis, make_token: Token) -> None:
-    """Nothing follows the last block, whoever ends the stream and why."""
+    """Nothing follows the last block, whichever side ends the stream and why."""
     async with realtime(redis) as core:
         tickets, soon = Tickets(redis, 30), time.time() + 1.5
         ticket = await tickets.issue(Identity("alice", frozenset(), soon))

@@ -817,7 +817,7 @@ async def test_next_task_waits_for_a_busy_worker_to_be_free(
 
 @pytest.mark.gen_test
 async def test_limits_hold_and_say_so(working: Settings, make_token: Token) -> None:
-    """Those of the kind for a user; others of his start meanwhile."""
+    """Those of the kind for a user; others of theirs start meanwhile."""
     roomy = working.changed(queue_user_limit=0, queue_global_limit=0)
     async with serving(roomy, make_token("alice")) as alice:
         admin = alice.as_user(make_token("root", scope="rt:admin"))

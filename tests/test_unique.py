@@ -174,7 +174,7 @@ async def test_keys_scope_ends_when_either_of_the_two_says_so(queue: QueueServic
     waiting = await submit(queue, "waiting")
     assert await meets(queue, "running", waiting)
     await claim(queue)
-    # It had the key for as long as it waited, whoever asks.
+    # It had the key for as long as it waited, for every caller.
     running = await submit(queue, "running")
     assert running.task_id != waiting.task_id
     [owned] = await claim(queue)

@@ -95,7 +95,7 @@ async def test_what_is_held_is_dropped_when_its_lease_is_lost(
 
 
 class AwayQueue(QueueService):
-    """Is away when a lease is to be extended for the first time."""
+    """Is away when a lease must be extended for the first time."""
 
     away = True
     extended = 0

@@ -405,7 +405,7 @@ async def test_receiver_that_is_gone_disables_its_webhook_at_once(
 async def test_webhook_that_fails_for_a_day_is_disabled_and_its_owner_told(
     open_settings: Settings, make_token: Callable[..., str]
 ) -> None:
-    """Once, though two of its deliveries fail for so long."""
+    """Once, though two of its deliveries fail for that long."""
     async with site(open_settings, make_token, [500]) as here:
         made = await here.make()
         for _ in range(2):

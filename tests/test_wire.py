@@ -45,7 +45,7 @@ async def open_stream(core: Realtime, token: str) -> EventStream:
 
 
 def inflate_slowly(payload: bytes, bits: int) -> bytes:
-    """Inflate with a window of so many bits, and with nothing to refer to but the window."""
+    """Inflate with a window of this many bits, and with nothing to refer to but the window."""
     window, rest, text = zlib.decompressobj(-bits), payload + SYNC_TAIL, b""
     while rest:
         text += window.decompress(rest, 1)
@@ -379,7 +379,7 @@ async def test_outage_is_told_to_nobody_who_has_not_been_answered(
 
 @pytest.mark.gen_test
 async def test_stream_whose_peer_has_left_is_not_taken_over() -> None:
-    """There is no socket any more; whoever asked leaves the hub again."""
+    """There is no socket any more; its subscriber leaves the hub again."""
     near, far = socket.socketpair()
     stream = IOStream(near)
     stream.close()

@@ -25,7 +25,7 @@ def queue(redis: Redis) -> QueueService:
 
 
 async def is_at_attempt(queue: QueueService, task_id: str, attempt: int) -> bool:
-    """Say whether a task has been claimed so often."""
+    """Say whether a task has been claimed this many times."""
     task = await queue.get_task(task_id)
     return task is not None and task.attempt == attempt
 

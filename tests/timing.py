@@ -5,7 +5,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 
-# This work took so long where the bounds of the tests were chosen [s]. It reaches far in memory:
+# This work took this long where the bounds of the tests were chosen [s]. It reaches far in memory:
 # there machines differ most.
 OBJECTS = 20_000
 WORK_SECONDS = 0.006

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 POLL_SECONDS = 0.01
-# Long enough for a machine whose cores are busy; a test that fails is the only one to wait so long.
-# Shorter than the 30 s after which upkeep finds what nobody was told of.
+# Long enough for a machine whose cores are busy; a test that fails is the only one to wait that
+# long. Shorter than the 30 s after which upkeep finds what nobody was told of.
 SECONDS = 25.0
 _TRUE = object()
 

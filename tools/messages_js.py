@@ -2,8 +2,8 @@
 
 In JavaScript a message is the first argument of `t`, and of `tn` the second and third. In markup
 `data-t` is on an element whose text is one, or names the attributes that are ones; markup stands in
-HTML and in template strings. What a PO file says of them becomes a module for each of `SHELVES`:
-who reads English loads none.
+HTML and in template strings. The texts of a PO file become a module for each of `SHELVES`: a reader
+of English loads none.
 """
 
 import ast

@@ -150,7 +150,7 @@ class Server:
 class Opened:
     """A server but for its sockets: `application` answers what comes by any.
 
-    Before connections end, `remote` is to be stopped, so that nobody is sent a task by them.
+    Stop `remote` before connections end, so that nobody is sent a task by them.
     """
 
     url: str

@@ -23,8 +23,8 @@ class _Asked(Generic[Item, Reply]):
 class Batcher(Generic[Item, Reply]):
     """Sends at most `together` items in a batch, in their order, and `at_once` batches at a time.
 
-    `send` returns the reply to each item, in their order; one that is an exception is raised to who
-    asked. Raised, an error of `common` is about all of them; any other may be about one item, so
+    `send` returns the reply to each item, in their order; one that is an exception is raised to its
+    caller. Raised, an error of `common` is about all of them; any other may be about one item, so
     that each is sent by itself then.
     """
 

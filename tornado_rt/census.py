@@ -83,7 +83,7 @@ class Census:
     """Keeps connections by user and by address. No entry of a map is empty.
 
     `followed`: subscribers by the kind of a topic. `remote_workers`: connections that are workers
-    elsewhere. Who follows, and who works, counts there.
+    elsewhere. Followers and workers count there.
     """
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:

@@ -1,4 +1,4 @@
-"""permessage-deflate (RFC 7692). What we send refers to nothing before it.
+"""permessage-deflate (RFC 7692). A message that we send refers to nothing before it.
 
 So a compressed message is the same for all who negotiated it and made once, and an open socket has
 no compressor, which would take some 100 KB; our answer to an offer says so, which section 7.1.1.1

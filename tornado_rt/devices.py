@@ -60,7 +60,7 @@ class DeviceRecord:
     """A connection of a user. Times are in seconds since the epoch.
 
     `closed_at` None: it is open, as far as is known. `is_cut`: its server was killed. `code` is the
-    close code, also of an event stream. Of an open connection of many topics `topics` may be empty.
+    close code, also of an event stream. `topics` of an open connection of many may be empty.
     """
 
     opened_at: float

@@ -74,6 +74,6 @@ class Fanout:
         if run.place < len(run.receivers):
             self._runs[topic] = run
         elif run.waiting:
-            # All of them: a receiver that cannot take so much has a backlog, which is bounded.
+            # All of them: a receiver that cannot take that much has a backlog, which is bounded.
             message = run.waiting[0] if len(run.waiting) == 1 else Bundle.join(run.waiting)
             self._runs[topic] = _Run(message, tuple(self._receivers(topic)))

@@ -54,7 +54,7 @@ class Feed(Protocol):
 
     Its topics carry ids in their order. `contiguous`: none of them is left out, so that a gap shows
     by the next message; else each message of type `progress` replaces the one before, so that a
-    slow reader needs only the newest. What `read` returns is shown.
+    slow reader needs only the newest. The result of `read` is shown.
     """
 
     topics: tuple[str, ...]

@@ -1,7 +1,7 @@
 """The head of a request, read in one pass.
 
 Tornado reads each line of it by itself, three regular expressions a line. Here one expression finds
-all fields. What it does not find is Tornado's to refuse, in its own words: so both take and refuse
+all fields. Tornado refuses a head that it does not match, in its own words: so both take and refuse
 the same.
 """
 
@@ -10,7 +10,7 @@ import re
 from tornado.httputil import HTTPHeaders, _normalize_header
 
 # A field with the end of its line (RFC 9112 section 5). Spaces around a value are not part of it;
-# those after it are taken off by whoever reads this. Nothing here is tried twice.
+# those after it are taken off by the reader of this. Nothing here is tried twice.
 FIELD = re.compile(
     r"^([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)\r?\n", re.MULTILINE
 )

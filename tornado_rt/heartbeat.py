@@ -19,7 +19,7 @@ class Sleeper(Protocol):
     bucket: int
 
     def next_due(self) -> float:
-        """Return the monotonic time at which `wake` is to be called."""
+        """Return the monotonic time at which to call `wake`."""
         ...
 
     def wake(self, now: float, heartbeat: Message) -> None:

@@ -41,7 +41,7 @@ class Jobs:
     def keep(self, run: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
         """Run a job until it returns, again whenever it dies; it is in `died` until then.
 
-        Its log lines name no request or task, whoever has it started.
+        Its log lines name no request or task, whichever code started it.
         """
         return contextvars.Context().run(self.start, self._kept(run, name), name)
 

@@ -176,7 +176,7 @@ async def _hold(running: contextlib.AbstractAsyncContextManager[object], stop: S
 
 
 def _drive(loop: asyncio.AbstractEventLoop, main: "asyncio.Task[None]") -> None:
-    """Run the loop until the task is done, whoever stops it before."""
+    """Run the loop until the task is done, even if other code stops it before."""
     process = os.getpid()
     main.add_done_callback(lambda _: loop.stop())
     while not main.done():

@@ -1,4 +1,4 @@
-"""Texts of tasks in the language of who reads them.
+"""Texts of tasks in the language of their reader.
 
 What a worker tells of a task is stored once, in English, and read in many languages: the names of
 its steps, its message, its errors. They are put in a language where an answer or a frame is made,

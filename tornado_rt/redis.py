@@ -224,7 +224,7 @@ class _Master:
         # others are on their way.
         before, self._address = self._address, address
         if before not in (None, address) and self._pool is not None:
-            # A subscription is among them. Whatever else is cut off is sent again.
+            # A subscription is among them. Other commands that are cut off are sent again.
             await self._pool.disconnect(inuse_connections=True)
         return address
 

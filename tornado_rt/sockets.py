@@ -3,7 +3,7 @@
 The handshake is checked to the letter, and answered. Then the stream is taken over, as an event
 stream is: an open socket is its stream and one small object, and what a client sends is read by
 `frames`. It is read no faster than it is answered: one action at a time, a bounded number of
-messages a second, a few milliseconds of frames a turn. What comes beyond that waits in the client's
+messages a second, a few milliseconds of frames a turn. Frames beyond that wait in the client's
 kernel and ours; nothing is lost.
 """
 

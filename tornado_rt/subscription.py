@@ -1,7 +1,8 @@
 """One client's subscription to one feed: each message once, in order, whatever is lost on the way.
 
 It subscribes first and holds what comes, then reads the log, forwards it, and then forwards what
-was held. The same steps fill a gap later. What comes twice, read and published, is forwarded once.
+was held. The same steps fill a gap later. A message that comes twice, read and published, is
+forwarded once.
 
     OPENING --begin--> LIVE --gap--> FILLING --log read--> LIVE
                                      FILLING --store away--> BEHIND --after a while--> FILLING

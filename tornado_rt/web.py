@@ -228,7 +228,7 @@ class BaseHandler(RequestHandler):
         self._refuse_late(Problem(503, phrase("the server stops; try again"), retry_after=1), task)
 
     def detach(self) -> IOStream:
-        """Hand over the stream. What is open then has no deadline, and no span."""
+        """Hand over the stream. From then on it has no deadline, and no span."""
         self._stop_deadline()
         self._end_span()
         return super().detach()
@@ -239,7 +239,7 @@ class BaseHandler(RequestHandler):
         self._end_span()
 
     def on_connection_close(self) -> None:
-        """Give up the body. What is at work is still bounded by its deadline."""
+        """Give up the body. The request under way is still bounded by its deadline."""
         # A socket's own method does not come so far.
         RequestHandler.on_connection_close(self)
         super().on_connection_close()
@@ -437,7 +437,7 @@ class BaseHandler(RequestHandler):
         return identity
 
     async def _ask(self, authenticate: Authenticate) -> Identity | None:
-        """Return whom the application has signed in. What its function raises is its own fault."""
+        """Return the user that the application signed in; errors of its function are its own."""
         found = authenticate(self.request)
         if inspect.isawaitable(found):
             found = await found
@@ -451,8 +451,8 @@ class BaseHandler(RequestHandler):
     def _check_page(self) -> None:
         """Raise Problem 403 for a change by a cookie that does not say which page asks for it.
 
-        Browsers send a cookie by themselves. Which pages may is checked for all requests, by what
-        browsers say of them (Fetch Metadata); here it must be said.
+        Browsers send a cookie by themselves. All requests are checked for pages that may, by the
+        words of browsers about them (Fetch Metadata); here these must be present.
         """
         headers = self.request.headers
         changes = self.get_changes or self.request.method not in SAFE_METHODS

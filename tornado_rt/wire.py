@@ -1,7 +1,7 @@
 """A socket that was taken over from Tornado, and what waits to be written to it.
 
 Tornado's `IOStream` takes 2 KB while nothing happens, and a future for each read and write. Here a
-piece is written at once while the kernel takes it. What it does not take waits in a backlog, which
+piece is written at once while the kernel takes it. The rest waits in a backlog, which
 exists only while there is something in it and never grows past a bound.
 """
 
@@ -17,7 +17,7 @@ from tornado_rt.backlog import Backlog
 from tornado_rt.metrics import Tally
 from tornado_rt.protocol import Message
 
-# As much as TLS puts into one record: nothing is left inside of it, unseen by the selector.
+# The size of a TLS record: nothing is left inside of it, unseen by the selector.
 READ_BYTES = 16384
 # A peer has this long to take the rest, and a WebSocket's peer to answer the close frame [s].
 LINGER_SECONDS = 5.0

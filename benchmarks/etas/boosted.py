@@ -2,7 +2,7 @@
 
     python -m benchmarks.etas.boosted FOLDER COLUMNS [CATEGORY...]
 
-In the folder: `train`, rows of doubles: so many features (nan: not known), the time left [s], the
+In the folder: `train`, rows of doubles: the features (nan: not known), the time left [s], the
 length of the task [s]; `looks`, rows of features. Writes `told`: for each look the time left, and
 its 10th and 90th percentile [s]. The categories are the columns that are numbers of categories.
 """

@@ -96,7 +96,7 @@ class LoadClient:
                 pipe.close()
 
     def wait(self, messages: int, seconds: float) -> None:
-        """Wait until so many messages have come since the last reset. Raise Failed after that."""
+        """Wait until this many messages have come since the last reset. Raise Failed after that."""
         counts = self._ask(f"wait {messages} {seconds}")
         if counts["lost"]:
             raise Failed(f"{counts['lost']} connections were lost: {counts['why']}")

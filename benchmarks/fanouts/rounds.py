@@ -46,7 +46,7 @@ def warm(target: Target, transport: Transport) -> None:
 
 
 def patience(deliveries: int) -> float:
-    """Return how long to wait for so many messages [s]."""
+    """Return the longest wait for this many messages [s]."""
     return SPARE_SECONDS + deliveries / SLOWEST_PER_SECOND
 
 

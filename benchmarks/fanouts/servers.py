@@ -69,7 +69,7 @@ class Target:
     data_dir: Path | None = None
 
     def connect(self, transport: Transport, connections: int) -> LoadClient:
-        """Open so many connections. Raise Failed."""
+        """Open this many connections. Raise Failed."""
         return LoadClient(
             transport,
             self.port,

@@ -57,7 +57,7 @@ def is_unread(number: int) -> bool:
 def fill(
     database: Database[dict[str, Any]], total: int, *, own: int = PER_USER, each: int = PER_USER
 ) -> None:
-    """Store so many in the product's layout, as `owners` says; its indexes are there."""
+    """Store this many in the product's layout, as `owners` says; its indexes are there."""
     known = list(owners(total, own, each))
     _insert(database, INBOX, (one for owner in known for one in _as_stored(*owner)))
     _insert(database, USERS, (_account(*owner) for owner in known))

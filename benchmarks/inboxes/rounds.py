@@ -157,7 +157,7 @@ class Inbox:
         return [self.request("GET", f"?limit={PAGE}&before={place}") for place in nexts]
 
     async def unread(self, count: int) -> list[str]:
-        """Return so many that are unread; make those that are missing."""
+        """Return this many unread ones; make those that are missing."""
         missing = count - len(await self.ids(count, UNREAD))
         for _ in range(missing):
             await self.create()
@@ -192,7 +192,7 @@ async def opened(server: Server) -> AsyncIterator[Inbox]:
 
 
 async def probe(inbox: Inbox, seconds: float) -> Probed:
-    """Count or list every 5 ms for so long; nobody else asks anything."""
+    """Count or list every 5 ms for this time; nobody else asks anything."""
     reads = itertools.cycle(await _reads(inbox))
     clock = time.perf_counter
     answers: list[Answer] = []
@@ -312,7 +312,7 @@ async def _creates_at_once(inbox: Inbox, need: Need) -> Cost:
 async def _rate(
     server: Server, clients: int, requests: Iterator[bytes], status: int, seconds: float
 ) -> Cost:
-    """Return the cost of one while so many clients each send one after another."""
+    """Return the cost of one while this many clients each send one after another."""
     answered = 0
     async with linked(server.port, clients) as links:
         began = time.perf_counter()

@@ -61,7 +61,7 @@ class _Program:
 
 @contextmanager
 def serving(way: Way, total: int) -> Iterator[Server]:
-    """Fill a store with so many notifications, and serve it for the block. Raise Failed."""
+    """Fill a store with this many notifications, and serve it for the block. Raise Failed."""
     program = PROGRAMS[way]
     with temporary_folder() as folder:
         with program.run(folder, free_port()):

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 
 async def spread(enqueue: Callable[[int], Awaitable[object]], jobs: int, lanes: int) -> None:
-    """Call `enqueue` for each number, from so many lanes at once."""
+    """Call `enqueue` for each number, from this many lanes at once."""
 
     async def lane(first: int) -> None:
         for number in range(first, jobs, lanes):

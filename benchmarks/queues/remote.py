@@ -47,7 +47,7 @@ class NoOpWorker:
         await self._next("working")
 
     async def run(self, jobs: int) -> None:
-        """Run so many jobs."""
+        """Run this many jobs."""
         while self.done < jobs:
             frame = await self._next("tasks", "acked")
             items = frame["data"]["items"]

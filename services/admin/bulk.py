@@ -22,7 +22,7 @@ from services.queue import (
 )
 from tornado_rt.work.texts import phrase
 
-# For so long a cancel or a discard may be taken back [s].
+# A cancel or a discard may be taken back for this long [s].
 UNDO_SECONDS = 10.0
 # Look for this many tasks, then let others be served.
 PORTION = 100

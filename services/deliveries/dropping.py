@@ -1,4 +1,4 @@
-"""Deliveries for who cannot do anything about a user who has too many."""
+"""Deliveries by callers that cannot do anything about a user with too many."""
 
 from typing import Any
 

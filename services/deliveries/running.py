@@ -24,7 +24,8 @@ from tornado_rt.work.texts import stored_phrase
 
 log = structlog.get_logger(__name__)
 
-# The waits between the attempts [s]: eleven attempts in 23.7 hours. What is set is their scale.
+# The waits between the attempts [s]: eleven attempts in 23.7 hours. Settings name their scale and
+# their spread.
 RETRY_SECONDS = (5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800, 28800)
 # A store may be away for this long before the next look, which counts as no attempt [s].
 STORE_SECONDS = 5.0
@@ -66,7 +67,7 @@ class DeliveryTarget:
         return PreparedDelivery(self, link, self._target.prepare(link))
 
     def wait_after(self, failures: int) -> float | None:
-        """Return the wait after so many failures [s]; None when all attempts are used up."""
+        """Return the wait after this many failures [s]; None when all attempts are used up."""
         if failures > len(RETRY_SECONDS):
             return None
         spread = random.uniform(1.0 - self.spread, 1.0 + self.spread)

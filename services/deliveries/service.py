@@ -33,7 +33,7 @@ class DeliveryNotKept(Exception):
 
 
 class DeliveryUnderWay(Exception):
-    """A delivery is to be repeated that has not ended."""
+    """Somebody wants to repeat a delivery that has not ended."""
 
 
 @attrs.frozen

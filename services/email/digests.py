@@ -1,6 +1,6 @@
 """Notifications that wait to be told by mail, in the collection `email_digests`.
 
-A document a user: `waiting`, the ids that are to be told, and `told`, the last that were.
+A document a user: `waiting`, the ids to tell, and `told`, the last ones that were told.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ class Digests:
         self._all = database["email_digests"]
 
     async def expect(self, user_id: str, ids: Sequence[str]) -> None:
-        """Have notifications told in the user's next mail, whichever delivery sends it.
+        """Have notifications told in the user's next mail, by any delivery.
 
         Call it before their delivery is added. A repeated call is harmless.
         """
@@ -26,7 +26,7 @@ class Digests:
         await self._all.update_one({"_id": user_id}, {"$push": {"waiting": waiting}}, upsert=True)
 
     async def due(self, user_id: str, ids: Sequence[str]) -> list[str]:
-        """Return what is to be told with these ids, without what was told already."""
+        """Return the ids to tell with these, without those that were told already."""
         document = await self._all.find_one({"_id": user_id}) or {}
         told = set(document.get("told", ()))
         wanted = dict.fromkeys([*document.get("waiting", ()), *ids])

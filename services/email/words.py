@@ -1,4 +1,4 @@
-"""The words of mails and of the page that ends them, in the language of who gets them."""
+"""The words of mails and of the page that ends them, in the language of the recipient."""
 
 from collections.abc import Awaitable, Callable
 

@@ -82,7 +82,8 @@ class _Known:
 
 
 class Estimates:
-    """Tells what is known of tasks like one, and what is to be kept of those that complete.
+    """Tells the estimate of a task from tasks like it, and the lessons to keep of those that
+    complete.
 
     Its knowledge of a sort of task is at most two seconds old. It is used on one loop.
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 from services.estimates.estimates import MOST_LESSONS, Entries
 from tornado_rt.work.attempts.lessons import Lesson
 
-# Of files, so many sorts of tasks are kept; the one that taught nothing for the longest goes.
+# Most sorts of tasks that have a file; the one that taught nothing for the longest goes.
 MOST_FILES = 2000
 
 

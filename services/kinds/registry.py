@@ -37,7 +37,7 @@ class Board(Protocol):
 
 @attrs.frozen
 class _Asked:
-    """A kind that was asked for: whoever asks meanwhile, or soon after, gets the same."""
+    """A kind that was asked for: callers meanwhile, or soon after, get the same."""
 
     answer: "asyncio.Task[KnownKind | None]"
     until: float

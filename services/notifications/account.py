@@ -1,12 +1,12 @@
 """A user's account: the counts, the numbers that were given out, and the operation under way.
 
-Every change of a user's notifications is an operation, and the account is its log of one entry
-(a write-ahead log). First the operation is written into the account, under the condition that the
-account is as it was read; then the documents are changed. What it changes in the account itself is
+Every change of a user's notifications is an operation, and the account is its log of one entry (a
+write-ahead log). First the operation is written into the account, under the condition that the
+account is as it was read; then the documents are changed. Its changes of the account itself are
 written with the next operation, or a moment later when none comes. The account's `stamp` goes up
 with each of these writes and is odd while the last operation is not written into the account, so
-that a stamp is all that a condition has to name. Whoever finds an operation that its process left
-half done does the rest: each of its steps may be done again.
+that a stamp is all that a condition has to name. A process that finds an operation which another
+left half done does the rest: each of its steps may be done again.
 """
 
 import math
@@ -80,8 +80,8 @@ class Counts:
 
 NONE = Counts()
 UNREAD, READ, ARCHIVED, SNOOZED = "unread", "read", "archived", "snoozed"
-# One that was removed stays for a while, for devices that were away and for an undo. What a process
-# that stood still does late to one that is gone meets it, and passes over it.
+# One that was removed stays for a while, for devices that were away and for an undo. A process that
+# stood still, and is late, finds it in that state, and skips it.
 GONE = "gone"
 # Says that an event is known that renewed another notification; it stays as long.
 EVENT = "event"
@@ -347,7 +347,7 @@ class Account:
         return attrs.evolve(self, epoch=epoch, epochs=(*self.epochs, *past)[-EPOCHS:])
 
     def cursor(self, epoch: Epoch) -> Cursor:
-        """Return where a device stands that knows all; `epoch`: for who has no account yet."""
+        """Return the cursor of a device that knows all; `epoch`: for a user without an account."""
         return Cursor((self.epoch or epoch).id, self.version)
 
     def knows(self, cursor: Cursor) -> bool:

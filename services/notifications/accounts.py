@@ -1,7 +1,7 @@
 """Operations in the store: begun in an account, done to the documents, ended in the account.
 
 The steps of an operation may be done again by anybody: an insert is known by its `_id`, and a
-change passes over documents that have a later version. What begins an operation is
+change passes over documents that have a later version. The write that begins an operation is
 acknowledged before it is on disk. The last write of its steps is acknowledged when it is on disk,
 and so is all before it: the embedded store and MongoDB have one journal, a replica set one log.
 Between the two the store may be killed and started anew, or another member of a replica set become
@@ -76,7 +76,7 @@ class Accounts:
         return self._connections.count
 
     async def read(self, user_ids: Sequence[str]) -> dict[str, Account]:
-        """Return the accounts as they stand; of who has none, an empty one."""
+        """Return the accounts as they stand; an empty one for a user who has none."""
         found = self._users.find({"_id": {"$in": list(user_ids)}})
         stored = {one["_id"]: one async for one in found}
         return {id_: Account.of(id_, stored.get(id_)) for id_ in user_ids}
@@ -87,7 +87,7 @@ class Accounts:
         return [one["_id"] async for one in found if isinstance(one["_id"], str)]
 
     async def settled(self, user_ids: Sequence[str]) -> dict[str, Account]:
-        """Return accounts as they are after their last operations, whoever has to do the rest.
+        """Return accounts as they are after their last operations, and do the rest of those.
 
         One whose last operation the store has lost in part is not whole.
         """

@@ -15,7 +15,7 @@ class Choosing(Parts):
     """Keeps what users choose."""
 
     async def preferences(self, user_id: str) -> Preferences:
-        """Return a user's preferences; the defaults for who never chose."""
+        """Return a user's preferences; the defaults for one who never chose."""
         async with self.access.watched():
             return Preferences.of((await self._read_account(user_id)).preferences)
 

@@ -261,12 +261,12 @@ class Committer:
                 # Others may have given out the same numbers again.
                 account = attrs.evolve(account, is_whole=False)
             counted = await self._recount.count(account.settled() if account.is_busy else account)
-            # All steps were done: whoever is told of them sees the new epoch.
+            # All steps were done: devices that are told of them see the new epoch.
             ledgers[user_id].account = counted
         return won, failed.refused
 
     async def _outdated(self, unchanged: Mapping[str, Account]) -> set[str]:
-        """Return whose account, by which nothing was to be done, is not the newest."""
+        """Return the users whose remembered account, which asked for nothing, is not the newest."""
         if not unchanged:
             return set()
         now = await self._accounts.settled(list(unchanged))

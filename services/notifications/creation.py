@@ -24,7 +24,7 @@ NOT_STORED = ("user_id", "actions", "expires_at", "group_window", "pinned")
 
 @attrs.frozen(kw_only=True)
 class Wording:
-    """Texts by a template's name and its variables, in the language of who is told."""
+    """Texts by a template's name and its variables, in the language of the user."""
 
     template: str
     variables: Mapping[str, Any]

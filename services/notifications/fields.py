@@ -120,7 +120,7 @@ class Action:
 
     @classmethod
     def of(cls, stored: object) -> "Action | None":
-        """Read a stored one, whichever version wrote it; None for what is no action."""
+        """Read a stored one of any version; None for a value that is no action."""
         fields = stored if isinstance(stored, dict) else {}
         known: dict[str, Any] = {one.name: fields.get(one.name) for one in attrs.fields(cls)}
         try:

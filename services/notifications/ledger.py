@@ -188,7 +188,7 @@ class Ledger:
         self.news.append(News(version=version, removed=[one["_id"] for one in documents]))
 
     def place_after(self, places: int) -> int:
-        """Return the last one of so many places in the list behind what the quota has taken."""
+        """Return the last of this many places in the list behind those that the quota has taken."""
         return min(self._before.trimmed_seq + places, self._before.seq)
 
     def trim(self, documents: Sequence[Document], place: int) -> None:
@@ -276,7 +276,7 @@ def _difference(before: Document, after: Document) -> Change:
         for name, value in after.items()
         if name not in before or before[name] is not value
     }
-    # Of an account that is not the newest; then the operation is refused.
+    # The account is not the newest; then the operation is refused.
     fields.pop("version", None)
     gone = sorted(before.keys() - after.keys())
     return Change(ids=[after["_id"]], version=after["version"], fields=fields, gone=gone)

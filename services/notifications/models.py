@@ -182,7 +182,7 @@ class Notification:
 
     @classmethod
     def of(cls, document: dict[str, Any]) -> "Notification":
-        """Read a document of the collection, whichever version has written it.
+        """Read a document of the collection, of any version.
 
         A field that is not there has its default; one that cannot be sent is left out.
         """

@@ -12,7 +12,7 @@ from services.notifications.models import NotificationStatus
 # The most documents of all pages together; each takes some 3 kB.
 MOST_DOCUMENTS = 10_000
 # Much less than what was removed stays. Other processes note the ends of callbacks without a
-# version: they are seen after so long [s].
+# version: they are seen after this time [s].
 SECONDS = 30.0
 
 

@@ -195,7 +195,7 @@ class Preferences:
 
     @classmethod
     def of(cls, stored: object) -> "Preferences":
-        """Read stored ones, whichever version or hand wrote them; what is wrong has its default."""
+        """Read stored ones of any version or hand; a wrong value becomes its default."""
         fields = _table(stored)
         severity, locale, default = (
             fields.get(name) for name in ("least_severity", "locale", "default")
@@ -229,7 +229,7 @@ class PreferencesStore(Protocol):
     """The store of users' preferences."""
 
     async def preferences(self, user_id: str) -> Preferences:
-        """Return a user's; the defaults for who never chose."""
+        """Return a user's; the defaults for one who never chose."""
 
     async def set_preferences(self, user_id: str, preferences: Preferences) -> None:
         """Replace a user's."""

@@ -119,7 +119,7 @@ class Retention:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def trim_pending(self) -> None:
-        """Trim every user who has more than the quota, whichever of them fails."""
+        """Trim every user who has more than the quota, even when one of them fails."""
         await self._trim_all(self._over.copy())
 
     def _ripe(self) -> Mapping[str, _Over]:

@@ -1,4 +1,4 @@
-"""Notifications: kept in MongoDB, pushed to whoever is there, found again by whoever was not.
+"""Notifications: kept in MongoDB, pushed to users who are there, found again by those who were not.
 
 The parts: `accounts` and `committer` change a user's notifications, `inbox` lists them, `log` says
 what a device has missed, `publication` tells devices, `retention` lets go and brings back.

@@ -35,8 +35,8 @@ Read = Callable[[Sequence[str]], Awaitable[Mapping[str, bytes]]]
 class PlanBook:
     """Shows snapshots by the plans that they name.
 
-    `read` is asked for plans that are not known here. What it has not either is shown without
-    steps, and asked for again a second later. It is used on one loop.
+    `read` is asked for plans that are not known here. A snapshot whose plan it has not either is
+    shown without steps, and asked for again a second later. It is used on one loop.
     """
 
     def __init__(self, read: Read, most: int = MOST_PLANS) -> None:
@@ -133,7 +133,7 @@ class PlanBook:
         return self._find(digest) or NO_STEPS
 
     def _find(self, digest: Any) -> PlanView | None:
-        """Return a plan; one without steps for what names none; None when it is to be read."""
+        """Return a plan, one without steps if a snapshot names none; None: it must be read."""
         if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
             return NO_STEPS
         plan = self._plans.find(digest)

@@ -38,7 +38,7 @@ NO_TRACE: Mapping[str, str] = {}
 
 
 class Adding(QueueAccess):
-    """The verbs of who submits."""
+    """The verbs of submitters."""
 
     async def enqueue_task(
         self,

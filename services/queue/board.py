@@ -111,7 +111,7 @@ class Board(QueueAccess):
         return [one.decode() for one in taken]
 
     async def keep_after_all(self, task_ids: Sequence[str]) -> int:
-        """Delete these tasks after all not; return how many were to be deleted still."""
+        """Keep these tasks after all; return how many were still to go."""
         async with self._reading() as pipe:
             pipe.zrem(f"{self.prefix}discarding", *task_ids)
             [kept] = await pipe.execute()

@@ -96,7 +96,7 @@ class TaskFacts:
 
 
 class Explaining(QueueAccess):
-    """The verb of who asks why."""
+    """The verb that explains a task."""
 
     async def read_facts(self, task_id: str) -> TaskFacts | None:
         """Return what is known of a task; None when there is none."""

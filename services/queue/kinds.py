@@ -14,7 +14,7 @@ from tornado_rt.work import Plan, Rate
 from tornado_rt.work.texts import phrase
 from tornado_rt.work.values import cut
 
-# A worker that says nothing for so long counts no more.
+# A silent worker still counts for this long [s].
 SILENT_SECONDS = 30.0
 MOST_LIMIT = 10**6
 RATES = ("rate", "key_rate")

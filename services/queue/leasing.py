@@ -10,7 +10,7 @@ Lease = tuple[str, str]
 
 
 class Leasing(QueueAccess):
-    """The verbs of who speaks for workers that are elsewhere."""
+    """The verbs of a server for its workers elsewhere."""
 
     async def extend_task(
         self, task_id: str, token: str, visibility_seconds: float | None = None
@@ -38,7 +38,7 @@ class Leasing(QueueAccess):
     async def shorten_leases(
         self, worker_id: str, session: str, leases: Sequence[Lease], seconds: float
     ) -> int:
-        """Let leases end in so many seconds at the latest; return how many end sooner.
+        """Let leases end in these seconds at the latest; return how many end sooner.
 
         Nothing is done when the worker has announced another session: it has come back.
         """
@@ -52,7 +52,7 @@ class Leasing(QueueAccess):
         return shortened
 
     async def tell_stalled(self, seconds: float) -> int:
-        """Tell of running tasks whose leases ran out so long ago and that no worker takes back.
+        """Tell of running tasks whose leases ran out this long ago and that no worker takes back.
 
         Return of how many; each is told once.
         """

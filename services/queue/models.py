@@ -32,7 +32,7 @@ class QueueError(Exception):
 
 
 class QueueFull(QueueError):
-    """A user has as many waiting tasks as he may; `retry_after` in seconds."""
+    """A user has as many waiting tasks as they may; `retry_after` in seconds."""
 
     def __init__(self, limit: int, retry_after: float) -> None:
         super().__init__(phrase("at most {limit} tasks of a user may wait", limit=limit))
@@ -70,7 +70,7 @@ class Conflict(QueueError):
 
 
 class NotEnded(QueueError):
-    """A task is to be run again that has not ended, or has completed."""
+    """Somebody wants to run a task again that has not ended, or has completed."""
 
     def __init__(self, task_id: str, status: str) -> None:
         super().__init__(
@@ -147,7 +147,7 @@ class Unique:
 
 @attrs.frozen(kw_only=True)
 class NewTask:
-    """A task that is to be submitted.
+    """A task to submit.
 
     `first` is the snapshot's first fragment: a JSON object without its braces. `shown` stands in
     each snapshot, beside the label. `expected_seconds` is how long it may take, for the first guess
@@ -196,7 +196,7 @@ class Estimate:
 
 
 def describe_dead(task: Task) -> dict[str, Any]:
-    """Return what is shown of a dead task to whoever decides about it."""
+    """Return the fields of a dead task for the person who decides about it."""
     return {
         "task_id": task.task_id,
         "user_id": task.user_id,
@@ -266,7 +266,7 @@ class QueueStats:
 
 @attrs.frozen
 class UserQueueStatus:
-    """A user's place in the queue; `limit` bounds his running tasks, 0 for none."""
+    """A user's place in the queue; `limit` bounds their running tasks, 0 for none."""
 
     waiting: int
     processing: int
@@ -289,7 +289,7 @@ class KindLimits:
 
 @attrs.frozen(kw_only=True)
 class KindEntry:
-    """A kind as processes tell each other of it; `description` is JSON for whoever submits."""
+    """A kind as processes tell each other of it; `description` is JSON for submitters."""
 
     kind: str
     title: str = ""

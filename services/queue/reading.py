@@ -32,7 +32,7 @@ READ_AT_ONCE = 50
 
 
 class Reading(QueueAccess):
-    """The verbs of who looks: none of them changes anything."""
+    """The verbs of readers: none of them changes anything."""
 
     async def get_task(self, task_id: str) -> Task | None:
         """Read a task."""

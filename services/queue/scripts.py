@@ -3,8 +3,8 @@
 A chunk makes its functions anew at each call, so a script is given no more of the library than what
 the line `-- Uses:` at its head, and at theirs, asks for. To make a function, Lua 5.1 walks over all
 shared variables of the function around it, and has those further out at hand (lfunc.c,
-luaF_findupval): so the library stands in two functions, one in the other. What a script changed of
-records, counts and the line is written once, by the finishers of the library, after its body.
+luaF_findupval): so the library stands in two functions, one in the other. Changes of records,
+counts and the line is written once, by the finishers of the library, after its body.
 """
 
 import functools
@@ -100,8 +100,8 @@ class Scripts:
     ) -> Any:
         """Run a script that takes the `tasks` of many, and their `plans`, beside what they share.
 
-        It replies with a list, an element for each; this returns ours. What is asked in the same
-        moment is one call, and when it fails, it fails for all.
+        It replies with a list, an element for each; this returns ours. Requests of the same moment
+        are one call, and when it fails, it fails for all.
         """
         return await self._requests.ask(_Request(name, shared, item, plans))
 

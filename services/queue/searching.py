@@ -17,7 +17,7 @@ from services.queue.terms import asked_terms, task_terms, term_of, word_terms
 # milliseconds.
 BLOCKS_AT_ONCE = 300
 READ_AT_ONCE = 100
-# A request looks on for so long, then it says where it goes on [s].
+# A request looks on for this long [s], then it says where it goes on.
 SEARCH_SECONDS = 0.08
 BLOCKS_FOUND_AGAIN = 8
 TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -57,7 +57,7 @@ class Matches:
 
 
 class Searching(QueueAccess):
-    """The verbs of who looks for tasks of anybody."""
+    """The verbs of operators who look for tasks of anybody."""
 
     async def search(self, wanted: Search) -> Page:
         """Find tasks, the newest first.

@@ -21,7 +21,7 @@ from tornado_rt.work.forecast import Forecast
 
 # The plans that are remembered.
 MOST_PLANS = 1024
-# An attempt of which nothing was heard for so many leases is forgotten.
+# A silent attempt is forgotten after this many leases.
 LEASES_REMEMBERED = 2
 
 
@@ -79,7 +79,7 @@ class RemoteAttempt:
         return self._progress
 
     def is_news(self) -> bool:
-        """Whether it was silent for so long that its time left is to be told again."""
+        """Whether it was silent long enough that its time left must be told again."""
         look_in = self.progress.look_in()
         since = self.began if self.told_at is None else self.told_at
         return look_in is not None and time.monotonic() >= since + look_in

@@ -115,7 +115,7 @@ class ClaimDesk:
         await asyncio.gather(*(announce(id_, one.kinds, one.info) for id_, one in seen))
 
     async def patiently(self, done: "asyncio.Future[Any]", seconds: float | None) -> None:
-        """Wait, so long at most [s], None: for ever. Raise Problem 503 while the queue is away."""
+        """Wait; the longest time [s], None: for ever. Raise Problem 503 while the queue is away."""
         until = None if seconds is None else time.monotonic() + seconds
         while not done.done():
             left = LOOK_SECONDS if until is None else min(until - time.monotonic(), LOOK_SECONDS)

@@ -17,7 +17,7 @@ from tornado_rt.problems import Problem
 from tornado_rt.work.texts import phrase
 
 Lease = tuple[str, str]
-# Of the tasks of a worker so many are told to others.
+# Most tasks of a worker that are told to others.
 MOST_TOLD = 50
 
 
@@ -101,7 +101,7 @@ class Crew:
             self._dispatch.own(self._dispatch.surely(announce, "drain"), "remote-drain")
 
     def free(self, lease: Lease, session: Session | None) -> None:
-        """Let the place be free that an attempt was in, of a session or of whoever has it."""
+        """Free the place of an attempt, in this session or in the one that has it."""
         holder = session or self._holders.get(lease[0])
         if holder is not None and holder.holds(lease):
             del holder.held[lease[0]]

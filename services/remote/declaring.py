@@ -84,7 +84,7 @@ class Declaration:
 
 
 class DeclaredKinds:
-    """Reads what workers say of kinds. Of those of `local` the server's own word counts."""
+    """Reads what workers say of kinds. For kinds of `local` the server's own word counts."""
 
     def __init__(self, queue: QueueService, local: KindRegistry, bounds: RemoteBounds) -> None:
         self._queue = queue

@@ -53,7 +53,7 @@ class Dispatch:
         self._jobs.start(job, name)
 
     def look(self, due_in: float | None) -> None:
-        """Claim again: there may be work; something of the queue is due in so many seconds."""
+        """Claim again: there may be work; something of the queue is due in these seconds."""
         self._upkeep.expect_due(due_in)
         for pool in tuple(self._pools.values()):
             if not self._drop_idle(pool):
@@ -159,7 +159,7 @@ class Dispatch:
             pool.stop()
 
     async def close(self) -> None:
-        """Hand in what is left, and end. What Redis does not take now, its worker says again."""
+        """Hand in what is left, and end. A worker repeats ends that Redis does not take now."""
         self.stop()
         self._upkeep.finish()
         rests = [

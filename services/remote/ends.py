@@ -20,7 +20,7 @@ from tornado_rt.work.texts import phrase
 
 HandIn = Callable[[RemoteAttempt, Ack, Callable[[str], None]], None]
 RELEASED = "released"
-# Of an end that is repeated while the queue is away, the last so many are answered.
+# Most requests with one end that are answered, the last ones, while the queue is away.
 MOST_WAITING = 8
 OUTCOMES = {
     Ending.COMPLETED: Outcome.COMPLETED,

@@ -169,7 +169,7 @@ class Progress:
 
 
 def done_fragment(plan: Plan | None, elapsed: float) -> bytes:
-    """Return the last fragment of a task that was completed after so many seconds."""
+    """Return the last fragment of a task that was completed after these seconds."""
     took = round(elapsed, 1)
     times = {"elapsed_time": took, "estimated_total_time": took, "updated_at": iso_time()}
     return orjson.dumps(_done(plan) | times)[1:-1]

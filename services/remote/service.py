@@ -69,7 +69,7 @@ class RemoteWork:
         metrics.measure_by(self._measure)
 
     def extend_seconds(self, lease: float | None = None) -> float:
-        """Return how often a worker extends its leases, of so many seconds if given."""
+        """Return the interval at which a worker extends its leases, of these seconds if given."""
         return (self.bounds.lease if lease is None else lease) / EXTENSIONS_A_LEASE
 
     def deliver(self, message: Message) -> None:

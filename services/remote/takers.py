@@ -43,8 +43,8 @@ class Session:
     """A connected worker of `slots` places; `id` is new for each connection.
 
     A place is in use from when its task is claimed until the worker has said how it ended. `held`
-    has those tasks, with their tokens; those that are `ready` are sent together. What cannot be
-    sent any more is `returned`.
+    has those tasks, with their tokens; those that are `ready` are sent together. Tasks that cannot
+    be sent any more are `returned`.
     """
 
     def __init__(

@@ -86,7 +86,7 @@ class Teller:
     async def extend(
         self, items: Sequence[Any], caller: Caller, seconds: float | None = None
     ) -> list[Answer]:
-        """Keep attempts for another lease, of so many seconds if given; answer as `report`."""
+        """Keep attempts for another lease, of these seconds if given; answer as `report`."""
         said = [self._extend(item, number, caller, seconds) for number, item in enumerate(items)]
         return await _all(said)
 
@@ -180,7 +180,7 @@ class Teller:
         return await self._queue.keep_result(*attempt.lease, name, text)
 
     async def _take_room(self, attempt: RemoteAttempt, size: int, place: str) -> None:
-        """Count so many bytes of once-results. Raise Problem when they are too many."""
+        """Count these bytes of once-results. Raise Problem when they are too many."""
         if attempt.kept_bytes is None:
             kept = await self._queue.read_kept(attempt.lease[0])
             attempt.kept_bytes = sum(map(len, kept.results.values()))
@@ -248,7 +248,7 @@ class Teller:
         return state_answer(item, await self._why_not(item))
 
     async def _look_at(self, attempt: RemoteAttempt) -> None:
-        """Tell how far an attempt is that has reported nothing for so long that this is news."""
+        """Tell the progress of an attempt whose long silence is news."""
         await self.expect(attempt)
         if attempt.is_news():
             await self.tell_taken(attempt, None)
@@ -272,7 +272,7 @@ class Teller:
 
 
 def state_answer(item: Named, state: LeaseState) -> Answer:
-    """Answer whose an attempt is; one that has ended is lost for whoever still speaks of it."""
+    """Answer whose an attempt is; an ended one is lost for a worker that still speaks of it."""
     told = LeaseState.LOST if state == LeaseState.ENDED else state
     return {"task_id": item.task_id, "token": item.token, "state": told}
 

@@ -37,7 +37,7 @@ ONLY_SHOWN = (
     *("usual_seconds", "usual_low", "usual_high", "next_ends_at"),
 )
 
-# Makes a task that is to be submitted: raises KindUnknown, ParamsFault, and what a store raises.
+# Makes a task to submit: raises KindUnknown, ParamsFault, and what a store raises.
 Make = Callable[[TaskRequest], Awaitable[NewTask]]
 
 

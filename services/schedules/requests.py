@@ -54,7 +54,7 @@ def _check_zone(_: Any, __: Any, value: str) -> None:
 
 @attrs.frozen(kw_only=True)
 class ScheduleRequest:
-    """When a schedule fires: at the times of `cron`, or `every` so many seconds."""
+    """When a schedule fires: at the times of `cron`, or `every` N seconds."""
 
     name: str = attrs.field(validator=_check_name)
     cron: str = ""

@@ -24,8 +24,8 @@ AT_ONCE = 50
 class ScheduleRunner:
     """Waits for the next time of any schedule, and fires what is due.
 
-    It is a subscriber of the topic `schedules`: whoever sets a time tells of it there. `code` are
-    the schedules of this process's kinds, which it registers.
+    It is a subscriber of the topic `schedules`: a process that sets a time tells of it there.
+    `code` are the schedules of this process's kinds, which it registers.
     """
 
     def __init__(self, queue: QueueService, make: Make, code: Sequence[KindSchedules] = ()) -> None:

@@ -81,8 +81,8 @@ class ScheduleService:
     async def put(self, user_id: str, name: str, body: Any) -> tuple[dict[str, Any], bool]:
         """Replace a schedule, or make it; return it, and whether it is new. Raise as `create` does.
 
-        A body of `enabled` alone switches it, one of the code too. What `get` returns is a body:
-        what it only shows is passed over.
+        A body of `enabled` alone switches it, one of the code too. A result of `get` is a body: its
+        read-only fields are skipped.
         """
         if isinstance(body, dict) and body.keys() == {ENABLED}:
             return await self.enable(user_id, name, body[ENABLED]), False

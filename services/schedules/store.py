@@ -19,7 +19,7 @@ BEHIND = chr(ord(BETWEEN) + 1)
 
 
 class Changed(Exception):
-    """Another was quicker: what is there is to be read again."""
+    """Another was quicker: read it again."""
 
 
 class TooMany(Exception):

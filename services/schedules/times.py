@@ -1,4 +1,4 @@
-"""When a schedule fires: by a cron expression in a time zone, or every so many seconds.
+"""When a schedule fires: by a cron expression in a time zone, or every N seconds.
 
 Times are seconds since the epoch. Cron follows Debian's: a job at fixed times runs right behind an
 hour that the clock skips, and once in an hour that it repeats; a job whose minute or hour begins
@@ -76,7 +76,7 @@ class Times(ABC):
 
 
 class Interval(Times):
-    """Every so many seconds since `start`, which is not one of the times."""
+    """Every N seconds since `start`, which is not one of the times."""
 
     def __init__(self, every: float, start: float) -> None:
         """Raise ScheduleFault."""

@@ -49,8 +49,8 @@ class Posted:
 class WebhookService:
     """Keeps webhooks, and hands events to the deliveries.
 
-    `admin` in its verbs: the user may touch the application's webhooks too. What is another's is
-    not there. `most` bounds those of one owner; 0 is no bound. `hear` has the queue tell ends that
+    `admin` in its verbs: the user may touch the application's webhooks too. Webhooks of others are
+    not found. `most` bounds those of one owner; 0 is no bound. `hear` has the queue tell ends that
     make no notification.
     """
 
@@ -185,7 +185,7 @@ class WebhookService:
 
         Each gets the events of one `key` in the order of these calls. `facts` is what filters look
         at, `at` when it happened [s since the epoch], None: now. A repeated `event_id` tells
-        nothing. What is over the bound of what may wait is dropped, counted and logged. Raise
+        nothing. Deliveries beyond the bound of waiting ones are dropped, counted and logged. Raise
         RedisError or PyMongoError while a store is away: then tell it again.
         """
         body = ""

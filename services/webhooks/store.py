@@ -37,7 +37,7 @@ class WebhookStore:
 
     async def add(self, webhook: Webhook, most: int) -> None:
         """Store a new one. Raise TooManyWebhooks when its owner has `most`; 0: any number."""
-        # First, and for good: whoever has a webhook is among them.
+        # First, and for good: every owner of a webhook is among them.
         owner = {"_id": webhook.owner}
         await self._owners.update_one(owner, {"$setOnInsert": {"since": time.time()}}, upsert=True)
         fields = attrs.asdict(webhook)

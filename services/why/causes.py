@@ -10,7 +10,7 @@ from services.why.hearing import HINDRANCES, hearing, post_trouble
 from services.why.words import WORDS, Behind, Places, Told
 from tornado_rt.work.texts import Text
 
-# A worker that says nothing for so long counts no more [s], as the queue has it.
+# A silent worker still counts for this long [s], as in the queue.
 SILENT_SECONDS = 30.0
 # A lease is extended three times while it lasts: then it is this share of it old at most.
 EXTENDED_SHARE = 0.6

@@ -113,7 +113,7 @@ class Gatherer:
         return await self._of_store(self._notifications.of_event(user_id, event_id))
 
     async def _deliveries_of(self, told: EventTold) -> list[Task]:
-        """Return the deliveries of a notification to who is away, as far as they are kept."""
+        """Return the deliveries of a notification to an absent user, as far as they are kept."""
         notification, deliveries = told.notification, self._webhooks.deliveries
         since = notification.created_at.timestamp() - CLOCKS_SECONDS
         found = [

@@ -27,7 +27,7 @@ class Outcomes:
         self._untaken.pop(task_id, None)
 
     def ended(self, claim: Claim, ran: float) -> Callable[[str], None]:
-        """Note an attempt that ran so long [s]; return what is told when Redis takes its end."""
+        """Note an attempt and its run time [s]; return the counts for when Redis has its end."""
         self._untaken[claim.task.task_id] = (claim, ran)
         if len(self._untaken) > MOST_UNTAKEN:
             del self._untaken[next(iter(self._untaken))]
@@ -39,7 +39,7 @@ class Outcomes:
             self.count(*ended, "cancelled")
 
     def count(self, claim: Claim, ran: float, became: str) -> None:
-        """Count an attempt that ran so long [s]."""
+        """Count an attempt and its run time [s]."""
         self._metrics.task_ended(claim.task.kind, became, claim.waited, ran)
 
     def _taken(self, claim: Claim, ran: float, became: str) -> None:

@@ -46,7 +46,7 @@ class Slots:
     """Claims as many tasks as have room: a place is free, in use, or asked for by a lane.
 
     `start` puts what a claim brings into a place of `room`. `moved` is called when the line may
-    have moved, `claimed` after each claim. As many lanes run as `lanes` says; one claim brings at
+    have moved, `claimed` after each claim. At most `lanes` lanes run; one claim brings at
     most `most` tasks, 0 for any number. Lanes never poll: they wait until there is something to
     claim or to hand in, or until the time at which the queue said that more may start.
     """

@@ -55,7 +55,7 @@ class WorkerUpkeep:
         self._announce = announce
         self._roster = roster
         self._outages = outages
-        # When the lease of each is to be extended.
+        # The time at which to extend the lease of each.
         self._held: dict[Held, float] = {}
         self._due_at = 0.0
         self._announce_at = 0.0
@@ -79,7 +79,7 @@ class WorkerUpkeep:
         self._held.pop(held, None)
 
     def expect_due(self, seconds: float | None) -> None:
-        """Look at the queue after so many seconds at the latest, None for the longest time."""
+        """Look at the queue after these seconds at the latest, None for the longest time."""
         due_at = time.monotonic() + (self._queue.upkeep_seconds if seconds is None else seconds)
         self._due_at = min(self._due_at, due_at)
         self._note(due_at)

@@ -13,7 +13,7 @@ export function readHash(hash) {
   return { name: name || "overview", id: known, query: Object.fromEntries(new URLSearchParams(query ?? "")) };
 }
 
-/** Return the hash of a view. What is empty is left out of the query. */
+/** Return the hash of a view. Empty values are left out of the query. */
 export function hashOf(name, query = {}, id = "") {
   const told = Object.entries(query).filter(([, value]) => value !== "" && value !== null && value !== undefined);
   const text = new URLSearchParams(told).toString();

@@ -4,7 +4,7 @@ import { tellError, wordsOf } from "./asking.js";
 
 /**
  * A view. `draw()` returns its nodes whenever something changed; `load()` reads what it shows, once at a time,
- * and again every `seconds` while the page is seen. Of two loads for different addresses only the later counts.
+ * and again every `seconds` while the page is seen. When two loads are for different addresses, only the later one counts.
  */
 export class View {
   static title = "";

@@ -47,7 +47,7 @@ async function run(action) {
   }
 }
 
-/** Show the page of who is signed in, or the form to sign in. */
+/** Show the page of the signed-in user, or the form to sign in. */
 async function begin() {
   const { user: known, users } = await session.find();
   $("loading").hidden = true;

@@ -1,4 +1,4 @@
-/** The language of a page: a choice in its header, kept in this browser and as the preference of who is signed in. */
+/** The language of a page: a choice in its header, kept in this browser and as the preference of the signed-in user. */
 
 import { catalogueOf, chosenLanguage, followReader, languageOf, languages, readMarks, setLanguage } from "../rt-elements.js";
 

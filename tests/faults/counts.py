@@ -11,7 +11,7 @@ class Row:
     """The fate of one kind of message, over all clients.
 
     `sent` counts a message once for each client that is owed it. `doubled` ones came too often,
-    `missed` ones never. What the server repeats is dropped by the clients, and not seen here.
+    `missed` ones never. Clients drop messages that the server repeats, so they are not seen here.
     """
 
     what: str

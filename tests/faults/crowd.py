@@ -20,7 +20,7 @@ SETTLE_SECONDS = 60.0
 RETRY_SECONDS = 0.05
 PAUSE_SECONDS = 0.03
 TASK_SECONDS = (0.05, 0.4)
-# Every so many notifications a task is submitted too.
+# A task is submitted too for each group of this many notifications.
 TASK_EVERY = 6
 
 _crowds = itertools.count()
@@ -29,8 +29,8 @@ _crowds = itertools.count()
 class Crowd:
     """Each of `users` has two clients that follow their notifications, of all forms in turn.
 
-    A client of any form follows each task. Whatever was acknowledged is owed: to each
-    client of the user once.
+    A client of any form follows each task. All acknowledged notifications are owed to each client
+    of the user, once.
     """
 
     def __init__(self, system: System, rng: random.Random, users: int = 3) -> None:

@@ -133,7 +133,7 @@ class Droppers:
 
 
 async def drop_streams(system: System, rng: random.Random, count: int) -> None:
-    """Open and drop so many, and some more while Redis stands still; return when all are gone."""
+    """Open and drop this many, and some more while Redis stands still; return when all are gone."""
     # A process that has just lost a store refuses.
     await asyncio.gather(*(server.ready() for server in system.servers))
     async with Crowd(system, rng, users=0) as crowd:

@@ -24,7 +24,7 @@ Listen = Callable[[dict[str, Any]], None]
 
 
 class Host(abc.ABC):
-    """Runs the driver of the JavaScript client, and hands what a client tells to who listens."""
+    """Runs the driver of the JavaScript client, and hands on the events of a client."""
 
     def __init__(self) -> None:
         self._listeners: dict[str, Listen] = {}

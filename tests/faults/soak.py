@@ -56,7 +56,7 @@ class Soak:
     rounds: int = 0
 
     async def run(self, seconds: float) -> None:
-        """Go on for about so long."""
+        """Go on for about this long."""
         half, end = time.monotonic() + seconds / 2, time.monotonic() + seconds
         await self._rounds(half, [*faults.ALL, drop_many_streams])
         self.at_first = await at_rest(self.system)

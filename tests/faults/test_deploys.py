@@ -102,7 +102,7 @@ class Rollout:
     tasks: dict[str, Client]
 
     def open(self, steps: int) -> None:
-        """Let the first so many steps begin, and no more."""
+        """Let this many steps begin, and no more."""
         fresh = self.folder / "fresh"
         fresh.write_text(str(steps))
         fresh.replace(self.folder / GATE)

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.long
 STORM = int(os.environ.get("RT_FAULT_STORM", "200"))
 STORM_USERS = 10
 STORM_MESSAGES = 3
-# Of this many clients of a storm one is in Python, the others in Node.
+# One of this many clients of a storm is in Python, the others in Node.
 PYTHON_EVERY = 10
 LIMIT = 4
 TASK_LIMIT = 8
@@ -204,7 +204,7 @@ def _is_idle(events: list[dict[str, str]]) -> bool:
 
 
 def test_limit_of_connections_holds_over_all_servers(play: Play) -> None:
-    """A user has so many in all; those of a killed server count no more."""
+    """A user has this many in all; those of a killed server count no more."""
 
     async def scenario(system: System, _: random.Random) -> None:
         await system.change_settings(ws_max_connections_per_user=LIMIT)

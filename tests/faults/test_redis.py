@@ -112,7 +112,7 @@ async def _problem_of(stream: EventStream) -> str:
 
 
 async def _local_news(crowd: Crowd) -> None:
-    """Notify each user by the server that his first client is on; that one has it at once."""
+    """Notify each user by the server that their first client is on; that one has it at once."""
     for user, (client, _) in crowd.listeners.items():
         title = await crowd.notify(user, client.server)
         await until(functools.partial(client.has, title), 1.9, "local news")

@@ -84,6 +84,6 @@ def may_begin(name: str, params: Deed) -> bool:
 
 
 def note(journal: Path, what: str, name: str) -> None:
-    """Write one line at once, whoever else writes."""
+    """Write one line at once, whichever others write."""
     with journal.open("ab", buffering=0) as file:
         file.write(f"{what} {name} {os.getpid()}\n".encode())

@@ -46,7 +46,7 @@ from tornado_rt.work import Rate
 T = TypeVar("T")
 
 USERS, KEYS, SCHEDULES = 5, 3, 2
-# Every so many tasks one is submitted twice.
+# One of this many tasks is submitted twice.
 TWICE_EVERY = 7
 USER_LIMIT, GLOBAL_LIMIT = 3, 12
 WORKER_CONCURRENCY = 4

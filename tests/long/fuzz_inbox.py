@@ -2,7 +2,7 @@
 
     python -m tests.long.fuzz_inbox [--operations N] [--seed N] [--round N] [--users N] [--pause S]
 
-Prints the seed. Which operations and faults there are follows from it; how they meet does not.
+Prints the seed. The operations and faults follow from it; the ways they meet do not.
 """
 
 import argparse

@@ -59,7 +59,7 @@ PICTURES = [
 
 
 def take(browser: Browser, url: str, picture: Picture) -> None:
-    """Sign in, do what is to be seen, and write the picture."""
+    """Sign in, do the steps of the picture, and write it."""
     context = browser.new_context(
         viewport=picture.size,
         color_scheme=picture.scheme,

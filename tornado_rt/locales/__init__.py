@@ -1,7 +1,7 @@
 """The languages of what end users see: one catalogue, and the language that somebody reads.
 
 A text for an end user is a `Text` (tornado_rt/work/texts.py). It is put in a language in one place:
-where an answer, a frame, a notification or a mail is made. What operators and authors see stays
+where an answer, a frame, a notification or a mail is made. Texts for operators and authors stay
 English (docs/decisions/0019-languages.md).
 """
 

@@ -88,7 +88,7 @@ ENGLISH = Words(LAST_LOCALE, {})
 
 
 class Languages:
-    """The languages that there are; `default` is that of who has chosen none."""
+    """The languages that there are; `default` is that of users who have chosen none."""
 
     def __init__(self, words: Iterable[Words], default: str = LAST_LOCALE) -> None:
         known = {LAST_LOCALE: ENGLISH} | {one.tag.lower(): one for one in words}
@@ -130,7 +130,7 @@ def load_languages(folder: str = "", default: str = LAST_LOCALE) -> Languages:
 
 @functools.cache
 def built_in_languages() -> Languages:
-    """Return the built-in languages, for who has no settings."""
+    """Return the built-in languages, for callers without settings."""
     return load_languages()
 
 

@@ -20,12 +20,12 @@ LOCALE = re.compile(
     r"(?:-x(?:-[a-z0-9]{1,8})+)?",
     re.ASCII | re.IGNORECASE,
 )
-# The language of who has chosen none.
+# The language of users who have chosen none.
 LAST_LOCALE = "en"
 # No more of `Accept-Language` is read [characters, languages].
 HEADER_LENGTH = 500
 MOST_ASKED = 20
-# Browsers of one language send the same header: so many different ones are kept.
+# Most different headers that are kept: browsers of one language send the same.
 MOST_HEADERS = 256
 QUALITY = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.ASCII | re.IGNORECASE)
 

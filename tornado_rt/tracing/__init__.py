@@ -1,6 +1,6 @@
 """Traces by OpenTelemetry, off by default: then nothing of it is imported, and all here do nothing.
 
-As of log lines, there is one recorder a process: `opened` sets it, and whoever has something to
+As of log lines, there is one recorder a process: `opened` sets it, and code that has something to
 record asks for it here. See docs/decisions/0020.
 """
 
@@ -36,7 +36,7 @@ class Served(Protocol):
 
 
 class Call(Protocol):
-    """A request of ours to another server; it is to be sent with these `headers`."""
+    """A request of ours to another server; send it with these `headers`."""
 
     @property
     def headers(self) -> Headers:

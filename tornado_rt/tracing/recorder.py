@@ -194,7 +194,7 @@ class SendSpan(_Block):
 
 
 class CallSpan(_Block):
-    """The span of a request of ours to another server, which is to be sent with its `headers`."""
+    """The span of a request of ours to another server, which must be sent with its `headers`."""
 
     __slots__ = ("headers",)
 

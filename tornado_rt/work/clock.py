@@ -11,7 +11,7 @@ def iso_now() -> str:
 
 
 def iso_ago(seconds: float) -> str:
-    """Return the time that was so long ago [s], in the same form."""
+    """Return the time that was this long ago [s], in the same form."""
     return _iso(time.time_ns() // 1_000_000 - int(seconds * 1000))
 
 

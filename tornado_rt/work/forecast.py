@@ -43,7 +43,7 @@ MOST_LOG = 30.0
 LEAST_FRACTION = 1e-6
 # The band is the 10th to the 90th percentile: of a normal, this many spreads to each side.
 NORMAL_BAND = 1.2816
-# After so many tasks of at least this length [s] the usual times of steps weigh in the progress.
+# After this many tasks of at least this length [s] the usual times of steps weigh in the progress.
 WEIGHED_TASKS = 3
 WEIGHED_SECONDS = 5.0
 # Between the names of the path of a leaf, in the name of its segment: no name has it.
@@ -145,7 +145,7 @@ class Forecast:
     tasks: int = 0
 
     def scaled(self, factor: float) -> "Forecast":
-        """Return the same for tasks that take so many times as long."""
+        """Return the same for tasks that take `factor` times as long."""
         if factor == 1:
             return self
         return attrs.evolve(
@@ -199,7 +199,7 @@ class Way:
         self._count = 0
 
     def end(self, index: int, seconds: float | None) -> None:
-        """A segment has ended after so many seconds; None: it tells nothing of the pace."""
+        """A segment has ended after these seconds; None: it tells nothing of the pace."""
         if self._done[index]:
             return
         self._done[index] = True
@@ -219,7 +219,7 @@ class Way:
             self._count += 1
 
     def guess(self, index: int | None, seconds: float, fraction: float = 0.0) -> Guess:
-        """Return what is left when a segment has run for so long; None: all have ended."""
+        """Return the time left when a segment has run for this long; None: all have ended."""
         left, left_variance = max(self._left, 0.0), max(self._left_variance, 0.0)
         here: Usual | None = None
         if index is not None and not self._done[index]:
@@ -298,7 +298,7 @@ def _mean_of(usual: Usual) -> float:
 
 
 def _inside(here: Usual, pace: float, variance: float, seconds: float, fraction: float) -> _Inside:
-    """Take in that a segment has lasted so long, and how far it says that it is."""
+    """Take the time that a segment has lasted, and the progress that it reports."""
     own = here.variance + (JITTER_SECONDS / here.seconds) ** 2
     # The log of the segment's time, less its usual one.
     mean, spread = pace, variance + own
@@ -316,7 +316,7 @@ def _inside(here: Usual, pace: float, variance: float, seconds: float, fraction:
     if seconds <= 0:
         middle = here.presence * math.exp(here.log + mean)
         return _Inside(pace, variance, middle, middle * middle * spread, likelihood)
-    # It has lasted so long already: a normal that is cut off below.
+    # It has lasted this long already: a normal that is cut off below.
     at = math.log(max(seconds, LEAST_SECONDS)) - here.log
     z = (at - mean) / deviation
     # NormalDist.cdf is 1 + erf, which is 0 beyond 8 deviations; its complement is not.

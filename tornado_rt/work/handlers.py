@@ -1,7 +1,7 @@
 """Functions as handlers: which can be one, which runs on the loop, and how all are called.
 
-An `async def` runs on the loop. Anything else that can be called runs in a thread. What it returns
-is awaited where it can be: an `async def` behind a decorator is a plain function that returns a
+An `async def` runs on the loop. Anything else that can be called runs in a thread. Its result is
+awaited where it can be: an `async def` behind a decorator is a plain function that returns a
 coroutine.
 """
 

@@ -49,7 +49,7 @@ class OnceResults:
             raise
 
     def check_room(self, name: str, size: int) -> None:
-        """Raise ValueError when a result of so many bytes as JSON is too much."""
+        """Raise ValueError when a result of this many bytes as JSON is too much."""
         with self._lock:
             self._check_size(name, size)
 

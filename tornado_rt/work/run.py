@@ -613,7 +613,7 @@ class Run:
             return self._ordinals
 
     def _is_new(self, new: Submission) -> bool:
-        """Say whether a task is to be submitted. Raise as `_sink.check`; ValueError for no room."""
+        """Say whether to submit a task. Raise as `_sink.check`; ValueError for no room."""
         if new.name in self._once.kept:
             return False
         self._sink.check()

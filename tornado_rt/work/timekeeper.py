@@ -33,7 +33,7 @@ AGAIN_SECONDS = (0.1, 2.0)
 JUMP, INNER_JUMP = 0.02, 0.1
 # When nothing is reported, the estimate is looked at again after this long [s].
 LOOK_SECONDS = (1.0, 60.0)
-# The usual times of steps, and theirs, are told of plans with at most so many.
+# Most steps of a plan whose usual times, and own times, are told.
 MOST_TIMED = 200
 # Most seconds that are told.
 MOST_SECONDS = 10 * 365 * 86400.0

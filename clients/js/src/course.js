@@ -63,7 +63,7 @@ export class Course {
    * Return what follows a lost connection: `{wait}` [s] before the next, with `renew` when that needs
    * another token, or `{error}` when there is no next.
    *
-   * Of a socket `code` and `reason` are those of its close, of a stream `status` and `retryAfter` those of
+   * For a socket `code` and `reason` are those of its close, for a stream `status` and `retryAfter` those of
    * its refusal; `problem` is an `error` message about the connection.
    */
   lost({ transport, wasOpen = false, code, reason, status, document, retryAfter = null, problem }) {

@@ -8,7 +8,7 @@
  * nothing of a topic before the answer to the last `follow`.
  *
  * A reader has a `position`, `take(message)` and `fail(error)`. One that comes while its topic is
- * followed is served from what is known. What is not known the server is asked for: from the cursor of
+ * followed is served from what is known. The server is asked for the rest: from the cursor of
  * the reader that is furthest behind, and the others drop what they have. If a reader needs a first
  * snapshot that is not known, the topic begins once without a cursor; the readers that it had pause
  * meanwhile, and then go on from where they were.

@@ -1,5 +1,5 @@
 /**
- * Texts for people, in the language of who reads them.
+ * Texts for people, in the language of their reader.
  *
  * As in gettext, the id of a message is its English text, with `{name}` where a value goes. `t` and `tn` return a
  * `Message`, which becomes words where it is shown. A node that shows one (`showText`) shows it again when another

@@ -2,7 +2,7 @@
 
 import { now } from "./timer.js";
 
-// The messages that count. Of these the fastest one tells most.
+// The messages that count; the fastest of them tells most.
 const HEARD = 8;
 
 /**
@@ -12,7 +12,7 @@ const HEARD = 8;
 export class ServerClock {
   #heard = [];
 
-  /** Take the time of a message of this moment: ISO 8601, or milliseconds since 1970. What is no time is passed over. */
+  /** Take the time of a message of this moment: ISO 8601, or milliseconds since 1970. A value that is no time is skipped. */
   hear(timestamp) {
     const at = typeof timestamp === "number" ? timestamp : Date.parse(timestamp);
     if (!Number.isFinite(at)) return;

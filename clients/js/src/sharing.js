@@ -51,7 +51,7 @@ class TabReader {
   }
 }
 
-/** The leader's side: the readers of the other tabs, and what is to be posted to them. */
+/** The leader's side: the readers of the other tabs, and the messages to post to them. */
 class Tabs {
   #hub;
   #post;

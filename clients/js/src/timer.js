@@ -16,7 +16,7 @@ export class Timer {
     return this.#id !== undefined;
   }
 
-  /** Go off after so many seconds, and not at the time that was set before. */
+  /** Go off after these seconds, and not at the time that was set before. */
   set(seconds) {
     this.clear();
     this.#id = setTimeout(() => {

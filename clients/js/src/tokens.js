@@ -16,7 +16,7 @@ export function readClaims(token) {
   }
 }
 
-/** Return after how long a token that was just got is to be renewed [s]; null: it does not say. */
+/** Return the time after which a new token must be renewed [s]; null: it does not say. */
 export function renewalIn(token, now = Date.now() / 1000) {
   const { exp } = readClaims(token);
   if (typeof exp !== "number") return null;

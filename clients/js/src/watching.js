@@ -227,7 +227,7 @@ export class Watchable extends EventTarget {
   }
 }
 
-/** Return a signal that ends after so many seconds, or with another one; and what clears its timer. */
+/** Return a signal that ends after these seconds, or with another one, and a function that clears its timer. */
 export function deadline({ timeout, signal } = {}) {
   if (timeout === undefined && !signal) return { signal: undefined, clear: () => {} };
   const ending = new AbortController();

@@ -9,7 +9,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 RT_URL = os.environ.get("RT_URL", "http://127.0.0.1:8888")
 RT_JWT_SECRET = os.environ["RT_JWT_SECRET"]
 
-# Of this example; a site of your own has another one, kept elsewhere.
+# It is of this example; a site of your own has another one, kept elsewhere.
 SECRET_KEY = os.environ.get("SECRET_KEY", "only for this example")
 DEBUG = os.environ.get("DEBUG", "true") == "true"
 ALLOWED_HOSTS = ["127.0.0.1", "localhost"]

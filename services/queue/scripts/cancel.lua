@@ -5,7 +5,7 @@
 -- what: "task" or "batch"     id      user: who may, "": anybody    kept: ended tasks kept a user, 0: any
 -- most: how many at most                            by: who asks for it (see lib/moves.lua)
 -- Reply: the task; or {1 when not all of it is done, else 0, the batch as get_batch has it}; nil when
--- there is none of this user. What has ended already stays as it is.
+-- there is none of this user. Ended tasks stay as they are.
 local id, user = A.id, A.user
 most_ended = A.kept
 

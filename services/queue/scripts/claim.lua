@@ -128,7 +128,7 @@ local function open_lines()
   end
 end
 
--- Whether a task of the kind may start now, whoever's it is; a kind that may not is closed for this script.
+-- Whether a task of the kind may start now, for any user; a kind that may not is closed for this script.
 local function is_open(kind)
   if kind.closed then return false end
   local own, name = kind.limits, kind.name
@@ -173,8 +173,8 @@ local function compare_lines(kind)
   kind.passed = oldest and levels > 1 and times_passed(oldest.at) or 0
 end
 
--- Whether so many of a kind run with one user or one key, `both` with the kind. While fewer of the kind run in all,
--- that need not be read.
+-- Whether this many of a kind run with one user or one key, `both` with the kind. While fewer of the kind run
+-- in all, that need not be read.
 local function is_reached(limit, kind, hash, both)
   return limit and limit > 0 and counted('running', kind) >= limit and counted(hash, both) >= limit
 end

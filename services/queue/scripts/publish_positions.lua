@@ -4,7 +4,7 @@
 -- one before ended. To foresee a start takes 0.1 to 0.3 ms, and nothing else runs meanwhile.
 --
 -- pause: shortest time between two times [s]
--- most: so many are told in one portion
+-- most: most that are told in one portion
 -- Reply: how many were told; -1 when there is more to tell: it is too soon, others are left, or a line moved meanwhile.
 if not redis.call('SET', P .. 'positions:pause', '1', 'NX', 'PX', math.ceil(A.pause * 1000)) then return -1 end
 local queued, seen = redis.call('HGETALL', P .. 'queued'), {}

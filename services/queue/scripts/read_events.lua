@@ -25,8 +25,8 @@ end
 
 local last, resync, messages = tonumber(record.event_seq), '', {}
 if asked_epoch ~= '' then
-  -- The first event was never logged: whoever stands before it gets the snapshot while that is all
-  -- there is, and else what replaced it.
+  -- The first event was never logged: a reader before it gets the snapshot while that is all there is, and else
+  -- its successor.
   local logged = read_log(kind, id, record, math.max(after, 1))
   if asked_epoch ~= the_epoch() or after > last then
     resync = 'epoch'

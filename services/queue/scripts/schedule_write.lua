@@ -1,11 +1,11 @@
 -- Uses: schedules
 --
--- Write schedules, all of them or none: only while each is as whoever writes has read it.
+-- Write schedules, all of them or none: only while each is as the writer has read it.
 --
 -- writes: of each {name, user, was: its definition as it was read, "": there was none, text: the new one, "": it goes,
 -- due: its next time, false: as it is, off: whether it is switched off, nil: as it is}
 -- most: how many its user may have, 0: any; looked at for new ones
--- kind: "" or one of the code, of which `was_known` is registered and `known` is to be
+-- kind: "" or one of the code, of which `was_known` is registered and `known` must become
 -- Reply: "changed" or "full", else "done". Repeated it changes nothing.
 local writes = A.writes
 if A.kind ~= '' and (redis.call('HGET', P .. 'schedule_kinds', A.kind) or '') ~= A.was_known then return 'changed' end

@@ -86,7 +86,7 @@ class Attempt:
         self._link.look_for_answers()
 
     def drop(self) -> None:
-        """Stop the handler: the task is another's, or ended. What the handler does is lost."""
+        """Stop the handler: the task is another's, or ended. The handler's work is lost."""
         self._link.close()
         self._stop(LOST)
 

@@ -1,8 +1,8 @@
 """Messages between the loop and the process of a task, both ways over one socket.
 
-Each is a JSON array of two, its kind and its content, behind its length in four bytes. What comes
-is another's: it is read as it comes, without waiting for the rest of a message, and never
-unpickled. What goes waits here until the process reads: the loop is never blocked.
+Each is a JSON array of two, its kind and its content, behind its length in four bytes. Messages
+that come are another's: they are read as they come, without waiting for the rest of a message, and
+never unpickled. Messages that go wait here until the process reads: the loop is never blocked.
 """
 
 import asyncio

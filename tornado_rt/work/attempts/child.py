@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 # Imports a kind by its name.
 LoadKind = Callable[[str], Kind]
 
-# Of an answer to what was asked.
+# Most bytes of an answer to a question of the child.
 MOST_ANSWER_BYTES = 65536
 GONE = "the worker is gone"
 # Of prctl(2).

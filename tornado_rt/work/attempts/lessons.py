@@ -12,7 +12,7 @@ from tornado_rt.work.forecast import Forecast
 
 # Hexadecimal digits of what a kind's telling parameters are.
 TELLING_DIGITS = 16
-# The times of at most so many segments are kept of one task; of more, the whole is.
+# Most segments of one task whose times are kept; beyond it the time of the whole is.
 MOST_SEGMENTS = 200
 WHOLE = ""
 

@@ -93,9 +93,9 @@ class _Report:
 class Link:
     """The link of one attempt to the queue; the sink of its run.
 
-    At most 10 reports a second leave: what is told in between goes with the next. What fails while
-    the queue is away is told when it is back: of the reports the last one, for it holds all. When
-    the lease is lost, `lost` is called. Once closed, nothing is told any more.
+    At most 10 reports a second leave: what is told in between goes with the next. A report that
+    fails while the queue is away is told when it is back: the last one alone, for it holds all.
+    When the lease is lost, `lost` is called. Once closed, nothing is told any more.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Link:
         self.claim = claim
         self.task = claim.task
         self.closed = False
-        # Set by whoever runs the attempt.
+        # Set by the code that runs the attempt.
         self.lost: Callable[[], None] = _nothing
         self._reporter = reporter
         self._outages = outages
@@ -362,7 +362,7 @@ class Link:
         return None if plan is None or plan.digest == self._told_plan else plan
 
     def _read(self) -> _Report | None:
-        """Return what is to be told; None when there is nothing, or none that can be read."""
+        """Return the news to tell; None when there are none, or none that can be read."""
         run = self._run
         if self.closed or run is None:
             return None

@@ -138,7 +138,7 @@ class Claim:
 
 @attrs.frozen
 class Claimed:
-    """The reply to a claim; `again_in`: more may start in so many seconds, None: at a wake.
+    """The reply to a claim; `again_in`: more may start in this many seconds, None: at a wake.
 
     `became`: for each end that it handed in, what became of the task: "completed", "failed" or
     "dead", the outcome of the attempt when another one follows, "" when its token was not valid any

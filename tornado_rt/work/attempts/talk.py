@@ -143,7 +143,7 @@ class KindTalk:
 
     @contextmanager
     def _room(self, size: int) -> Iterator[None]:
-        """Count so many bytes of once-results, unless the block fails. Raise ValueError."""
+        """Count these bytes of once-results, unless the block fails. Raise ValueError."""
         whole, most = self._kept_bytes + size, self._rules.result_bytes
         told = f"the results of once have {whole} bytes; at most {most} are allowed"
         require(not most or whole <= most, told)

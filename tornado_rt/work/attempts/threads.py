@@ -29,8 +29,8 @@ async def run_in_thread(
 ) -> Any:
     """Call a handler in a thread of its own, to its end, and judge there what it returns.
 
-    A thread cannot be stopped: `on_cancel` says that nobody waits any more. What the function
-    returns may be awaitable, as that of an undecorated `async def` is; it is awaited on the loop,
+    A thread cannot be stopped: `on_cancel` says that nobody waits any more. The result of the
+    function may be awaitable, as that of an undecorated `async def` is; it is awaited on the loop,
     and returned or raised as it is.
     """
 
@@ -74,7 +74,7 @@ def in_thread(run: Callable[[], Any], name: str) -> asyncio.Future[Any]:
         try:
             loop.call_soon_threadsafe(_unless_done, ended, settle, value)
         except RuntimeError:
-            # The loop is closed, and with it whoever waited.
+            # The loop is closed, and nobody waits any more.
             _discard(value)
 
     # Tasks that it makes on the loop belong to the family of the handler.

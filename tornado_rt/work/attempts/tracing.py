@@ -1,4 +1,4 @@
-"""The traces of attempts. OpenTelemetry is imported only by who asks for it.
+"""The traces of attempts. OpenTelemetry is imported only on demand.
 
 A task carries the trace that it was submitted in: the headers `traceparent` and `tracestate` of W3C
 Trace Context, as `Job.trace`.

@@ -192,7 +192,7 @@ def _order_of(option: Any) -> tuple[str, Any]:
 def options_of(options: Any) -> list[Any] | None:
     """Return what may be chosen, each once; None when it cannot be listed."""
     if isinstance(options, set | frozenset):
-        # They have no order, and a schema is to be the same in each process.
+        # They have no order, and a schema must be the same in each process.
         return sorted(options, key=_order_of)
     if isinstance(options, EnumType):
         # Python 3.11 finds no value in an Enum, but its members alone.

@@ -1,9 +1,9 @@
 """Hooks of a cattrs converter that read JSON into each type that a parameter may have.
 
-A hook takes a value that JSON can hold and returns what it is read into, or raises `Wrong` with
-the faults of all that stands in the value. Nothing large is read twice, and reading goes as deep as
-the value does, which `check_json` has bounded. Of what cattrs reads by itself nothing is left: it
-converts, and it makes an exception of each fault of the largest list.
+A hook takes a value that JSON can hold and returns what it is read into, or raises `Wrong` with the
+faults of all that stands in the value. Nothing large is read twice, and reading goes as deep as the
+value does, which `check_json` has bounded. None of cattrs' own hooks is left: those convert values,
+and cattrs makes an exception of each fault of the largest list.
 """
 
 import contextlib

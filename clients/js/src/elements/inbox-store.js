@@ -94,7 +94,7 @@ export class InboxStore {
     if (version >= this.counts.version) this.counts = { unread, unseen, version };
   }
 
-  /** Take the next page of a tab. What an event has changed since that answer stays as it is. */
+  /** Take the next page of a tab. Changes by events since that answer stay. */
   take(tab, { items, next, ...counts }) {
     for (const item of items) {
       if (!(this.#versions.get(item.id) >= counts.version)) this.#keep(item);

@@ -16,7 +16,7 @@ export function waysOf(preferences, { type, default: ways }) {
 }
 
 /**
- * Return what is to be kept: what the form says, and all that it does not show.
+ * Return the preferences to keep: those of the form, and all that it does not show.
  * @param {object} before what was kept
  * @param {object[]} types those of the form
  * @param {{types: object, least_severity: string, quiet_hours: ?object, locale: string,

@@ -25,7 +25,7 @@ def options(url: str, more: dict[str, Any]) -> dict[str, Any]:
 
 
 def opening_timeout(seconds: float) -> httpx.Timeout:
-    """Return the bounds of opening a stream, within so many seconds."""
+    """Return the bounds of opening a stream, within these seconds."""
     return httpx.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds))
 
 

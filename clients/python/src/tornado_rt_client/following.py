@@ -64,7 +64,7 @@ class Following(Generic[E]):
     backoff: Backoff = attrs.Factory(Backoff)
     deadline: float | None = None
     last_id: str = ""
-    # Whether the reader has got all, and whether this connection is to be given up.
+    # Whether the reader has got all, and whether to give this connection up.
     is_over: bool = False
     is_cut: bool = False
     _parser: EventStreamParser = attrs.field(factory=EventStreamParser, init=False)

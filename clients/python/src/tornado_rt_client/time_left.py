@@ -16,7 +16,7 @@ from tornado_rt_client.records import BatchSnapshot, Snapshot
 
 WAITING = frozenset({"queued", "delayed"})
 OVER = frozenset({"completed", "partial", "failed", "cancelled", "dead"})
-# The messages that count. Of these the fastest one tells most.
+# The messages that count; the fastest of them tells most.
 HEARD = 8
 
 

@@ -67,7 +67,7 @@ do
   end
 end
 
--- Whether a user may have so many more waiting tasks; delayed ones count.
+-- Whether a user may have this many more waiting tasks; delayed ones count.
 local function has_room(user, adding, limit)
   if limit == 0 then return true end
   return counted('waiting_of', user) + counted('aside', user) + adding <= limit

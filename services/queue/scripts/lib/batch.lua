@@ -13,7 +13,7 @@ local most_ended = 0
 -- lowered the rest goes with the next ones.
 local MOST_LET_GO = 200
 
--- The logs of a user's newest ended tasks and batches are kept. Whoever comes back to an older one gets
+-- The logs of a user's newest ended tasks and batches are kept. A client that comes back to an older one gets
 -- its state: a log is many times as long.
 local LOGS_KEPT = 100
 local dropped_logs = {}

@@ -219,7 +219,7 @@ function forecast.counting(usual, slots_of, given)
 
   local function some_are_late() return #all_late() > 0 end
 
-  -- Add the delayed tasks that fall due within so many seconds and go before a task. Returns whether there are any.
+  -- Add the delayed tasks that fall due within these seconds and go before a task. Returns whether there are any.
   local function add_late(t, seconds, before, own, of_key)
     local until_then = NOW + seconds
     local number, within, before_it = redis.call('ZCOUNT', P .. 'delayed', '-inf', stamp(until_then)), 0, {}

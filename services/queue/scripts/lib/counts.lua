@@ -1,6 +1,6 @@
 -- Uses: base
 --
--- Counts, each hash by its fields. What a script adds is written once; a count of none is not kept.
+-- Counts, each hash by its fields. The additions of a script are written once; a count of zero is not kept.
 --
 -- `active` claimed tasks of a user, `active_of` of a kind and user, `running` of a kind, `keys` of a kind
 -- and key; `waiting_of` queued and `aside` delayed tasks of a user; `counts` ended tasks by state; `queued` waiting tasks of a line;

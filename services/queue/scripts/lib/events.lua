@@ -4,7 +4,7 @@
 -- far as the record itself does not tell them.
 --
 -- Invariant: the log is a list of the last events up to number `logged`. The first event of all is
--- never logged: nobody can have come before it. What comes behind `logged` the record tells.
+-- never logged: nobody can have come before it. The record tells the events behind `logged`.
 local MAX_EVENTS = tonumber(ARGV[2])
 
 local epoch
@@ -30,7 +30,7 @@ local function envelope(type, offset, head, body)
 end
 
 -- An event that nobody listens to is not even put together. Looked up for many at once this costs
--- a small part of what publishing to nobody does. Whoever listens does so at this server.
+-- a small part of what publishing to nobody does. All subscribers listen at this server.
 local heard, patterns = {task = {}, batch = {}}, nil
 local function look_for_listeners(kind, ids)
   local prefix = 'rt:' .. kind .. ':'

@@ -100,7 +100,7 @@ local function note(list, one)
   list[#list + 1] = one
 end
 
--- While nobody stands aside nobody is looked for who may come back.
+-- While nobody stands aside, nobody can come back.
 local function free(list, one)
   if some_are_blocked() then note(list, one) end
 end
@@ -190,8 +190,8 @@ local function let_in_lane(kind, key, member)
   unblocked = true
 end
 
--- Let the first lanes that a key holds back into their users' lines. Of each lower priority the first comes too:
--- else it would never be passed over, however long it waits.
+-- Let the first lanes that a key holds back into their users' lines. The first of each lower priority comes
+-- too: else it would never be passed over, however long it waits.
 local function let_in(kind, key)
   local held = P .. 'held:' .. pair(kind, key)
   local first = redis.call('ZRANGE', held, 0, LET_IN - 1)

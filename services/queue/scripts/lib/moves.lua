@@ -167,7 +167,7 @@ end
 
 local note_attempt, note_use
 do
-  -- Text of at most so many bytes, cut before a character (a continuation byte of UTF-8 is 0x80 to 0xbf).
+  -- Text of at most this many bytes, cut before a character (a continuation byte of UTF-8 is 0x80 to 0xbf).
   local ELLIPSIS = '…'
   local function cut(text, most)
     if #text <= most then return text end
@@ -366,7 +366,7 @@ local function run_again(t, by, run_at)
   follow_in_batch(t, from, 100)
 end
 
--- Take an id that no task waits under out of the line of its user, whoever that is.
+-- Take an id that no task waits under out of the line of its user, who may be anybody.
 local function forget_turn(line, id)
   local kind = kind_of(line)
   local users, lanes = {}, {}
@@ -409,7 +409,7 @@ local function fail_in_batch(id, from)
 end
 
 -- A task whose record cannot be read stops nobody else: it goes out of all that serves others, and into
--- `broken`, for an operator. What was counted for it is counted anew by upkeep.
+-- `broken`, for an operator. Upkeep counts anew the counts that it was in.
 local function set_aside(id)
   for _, line in ipairs(redis.call('HKEYS', P .. 'queued')) do
     if redis.call('ZREM', P .. 'waiting:' .. line, id) == 1 then

@@ -64,7 +64,7 @@ local function look_at_keys(is_key_full, look_again_in)
   end
 end
 
--- Say when the next of them is to be looked at.
+-- Say when to look at the next of them.
 local function look_for_rest(look_again_in)
   local first = redis.call('ZRANGE', P .. 'resting', '0', '0', 'WITHSCORES')[2]
   if first then look_again_in(first - NOW) end

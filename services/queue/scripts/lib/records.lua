@@ -3,10 +3,10 @@
 -- A record is a hash that a script changes. It is read once, any other field when it is asked for,
 -- changed by `set`, and written once, behind the body of the script. Each has a `status`. A field that is not
 -- there has the default of its kind, else false. Its array part is the library's own: its key, its changes, whether
--- an event of it was numbered, and the values of its packed fields; what is not there yet is false.
+-- an event of it was numbered, and the values of its packed fields; a value that is not there yet is false.
 --
 -- Tables that grow are most of what a script costs, and so are large ones: malloc (glibc) has a fast way for 1 KB,
--- which is a table of 16 fields. What is made for every task is made at its full size, and is no larger.
+-- which is a table of 16 fields. A table for every task is made at its full size, and is no larger.
 local KEY, CHANGES, NUMBERED, PACKED = 1, 2, 3, 4
 local records = {}
 

@@ -5,7 +5,7 @@
 -- `given`: see starts.lua.
 function forecast.running(samples, given)
   local MOST_RUNS, MOST_WORKERS = 32, 200
-  -- A worker that says nothing for so long counts no more [s]: SILENT_SECONDS of kinds.py.
+  -- A silent worker still counts for this long [s]: SILENT_SECONDS of kinds.py.
   local SILENT = 30
   local read_made, AT, usuals = given.read_made, given.AT, {}
 

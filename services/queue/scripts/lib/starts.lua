@@ -47,7 +47,7 @@ function forecast.starts()
     return pool
   end
 
-  -- `before`: numbers by kind. What is alike for many tasks is found once.
+  -- `before`: numbers by kind. Numbers that many tasks share are found once.
   local function start_in(scope, before, t)
     local number = 0
     for _, of_kind in pairs(before) do number = number + math.max(of_kind, 0) end

@@ -1,6 +1,6 @@
 -- Uses: task, rates
 
--- At most so many users are looked at who stand before the one of a task.
+-- Most users before the one of a task that are looked at.
 local MOST_BEFORE = 20
 
 -- Whether nothing that may start is before a task in the lines of its kind: who comes before is at their limit.

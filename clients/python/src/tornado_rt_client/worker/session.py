@@ -161,7 +161,7 @@ class Session:
                 self._lose(key)
 
     def learn_lease(self, extend_seconds: object) -> None:
-        """Take how often leases are to be extended [s]."""
+        """Take the interval at which to extend leases [s]."""
         # A wrong one is no reason to let leases run out.
         if isinstance(extend_seconds, int | float) and extend_seconds >= LEAST_EXTEND_SECONDS:
             self.extend_seconds = float(extend_seconds)

@@ -7,7 +7,7 @@ from typing import Any
 async def first_of(
     *awaited: "asyncio.Future[Any] | asyncio.Event", seconds: float | None = None
 ) -> None:
-    """Wait until one of them is done or set, so many seconds at most; nothing is left behind."""
+    """Wait until one of them is done or set, for these seconds at most; nothing is left behind."""
     events = [one for one in awaited if isinstance(one, asyncio.Event)]
     waiting = [asyncio.create_task(one.wait()) for one in events]
     jobs = [one for one in awaited if not isinstance(one, asyncio.Event)]
