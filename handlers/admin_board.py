@@ -9,7 +9,7 @@ from tornado.routing import URLSpec
 
 from handlers.admin_tasks import BulkHandler, BulkUndoHandler, SearchHandler
 from handlers.tasks import NAME_LENGTH
-from services.admin import AdminLog, BulkVerb, Fleet, Overview, Series, Step
+from services.admin import AdminLog, BulkVerb, Fleet, Overview, Resolution, Series
 from services.webhooks import WebhookService
 from tornado_rt.auth import ADMIN
 from tornado_rt.bounds import OutOfBounds, name_of
@@ -70,8 +70,8 @@ class SeriesHandler(AdminHandler):
         self.series = series
 
     async def get(self) -> None:
-        asked = self.argument("step") or str(int(Step.SHORT))
-        steps = {str(int(step)): step for step in Step}
+        asked = self.argument("step") or str(int(Resolution.SHORT))
+        steps = {str(int(step)): step for step in Resolution}
         if asked not in steps:
             raise Problem(
                 400, phrase("{name} must be one of {choices}", name="step", choices=list(steps))

@@ -182,7 +182,7 @@ class WorkerConnection(SocketConnection):
         if self._ends > MOST_ENDS:
             await waiting
         else:
-            self.hub.own(waiting, "worker-ends")
+            self.hub.spawn(waiting, "worker-ends")
         return None
 
     async def _answer_later(self, answers: Answers, ref: Any, count: int) -> None:

@@ -65,18 +65,18 @@ class SystemSettingsService:
 class SettingsFollower:
     """A subscriber of the topic `control` that hands on the settings as they change.
 
-    `own` runs a job that may outlive the call.
+    `spawn` runs a job that may outlive the call.
     """
 
     def __init__(
         self,
         service: SystemSettingsService,
         follow: Callable[[SystemSettings], None],
-        own: Callable[[Coroutine[Any, Any, None], str], object],
+        spawn: Callable[[Coroutine[Any, Any, None], str], object],
     ) -> None:
         self._service = service
         self._follow = follow
-        self._own = own
+        self._spawn = spawn
 
     def deliver(self, message: Message) -> None:
         """Take a change."""
@@ -84,7 +84,7 @@ class SettingsFollower:
 
     def gap(self) -> None:
         """Read the settings again, since a change may have been lost."""
-        self._own(self._reload(), "reload-settings")
+        self._spawn(self._reload(), "reload-settings")
 
     def is_behind(self, _: Cursor | None) -> bool:
         """Say no: changes have no log."""

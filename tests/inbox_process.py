@@ -33,7 +33,7 @@ from services.notifications import (
     pages,
 )
 from services.notifications import ledger as ledgers
-from services.notifications.intents import Due, Outcome, Trim
+from services.notifications.intents import Committed, Due, Trim
 from tests.inbox_board import PROCESSES, Board
 from tests.inbox_device import EVERYTHING, LATER, Device
 from tests.inbox_model import GONE_SECONDS, STARTS, view_of
@@ -95,7 +95,7 @@ class NotedService(NotificationService):
         self.under_way = 0
         super().__init__(*arguments, **named)
 
-    async def _commit(self, intent: Any) -> Outcome:
+    async def _commit(self, intent: Any) -> Committed:
         number = next(self._numbers)
         self.under_way += 1
         try:

@@ -100,6 +100,18 @@ def test_map_names_every_page() -> None:
     assert {one.resolve() for one in pages} - named == set()
 
 
+def test_words_of_the_glossary_stand_once_and_in_the_code() -> None:
+    page = (DOCS / "glossary.md").read_text()
+    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \| ([^|]+) \|$", page, re.MULTILINE)
+    rows = [row for row in rows if row[1] not in ("in the code", "---")]
+    words = [word for names, _ in rows for word in names.split(", ")]
+    assert len(words) == len(set(words)) > 50
+    for _, places in rows:
+        for path, name in re.findall(r"`([\w/.]+)`(?:: `(\w+)`)?", places):
+            source = (ROOT / path).read_text()
+            assert not name or re.search(rf"^class {name}\b", source, re.MULTILINE), (path, name)
+
+
 def test_named_settings_exist() -> None:
     """Each `RT_` name in the pages of this kind is a setting, or is known to be none."""
     known = {f"RT_{field.name.upper()}" for field in attrs.fields(WrittenSettings)} | VARIABLES

@@ -79,7 +79,7 @@ class Place:
     def unsubscribe(self, topic: str, _: Subscription) -> None:
         self.followed.discard(topic)
 
-    def own(self, job: Coroutine[Any, Any, None], name: str) -> None:
+    def spawn(self, job: Coroutine[Any, Any, None], name: str) -> None:
         self.jobs.append(asyncio.create_task(job, name=name))
 
     def forward(self, _: Subscription, message: Message) -> None:

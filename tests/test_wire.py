@@ -415,7 +415,7 @@ async def test_answer_to_a_handshake_waits_for_a_client_that_does_not_read(redis
         opened = answer_on(IOStream(ours), b"the answer", 0)
         assert opened.unsent == b"the answer"
         refused = RefusedSocket(core.hub.tally)
-        refused.own(opened.socket, opened.unsent)
+        refused.adopt(opened.socket, opened.unsent)
         refused.part(b"the reason")
         theirs.setblocking(False)
         reader, writer = await asyncio.open_connection(sock=theirs)

@@ -433,7 +433,7 @@ async def _open_system_settings(core: Core, database: Any) -> SystemSettingsServ
         core.limits.live = live
         core.hub.reschedule()
 
-    follower = SettingsFollower(service, follow, core.hub.own)
+    follower = SettingsFollower(service, follow, core.hub.spawn)
     await patiently(partial(core.hub.subscribe, CONTROL, follower))
     follow(await service.get())
     return service
@@ -531,7 +531,7 @@ async def _remote_work(core: Core) -> AsyncIterator[RemoteWork]:
 async def _open_board(core: Core, remote: RemoteWork) -> _Board:
     """Open the operator's side: it answers other processes, and makes points, from here on."""
     prefix, queue = core.queue.prefix, core.queue
-    gathering = Gathering(core.redis, prefix, core.hub.own)
+    gathering = Gathering(core.redis, prefix, core.hub.spawn)
     board = _Board(
         AdminLog(core.redis, prefix, core.settings.server.admin_log_entries),
         Series(queue),

@@ -30,18 +30,18 @@ class Gathering:
     """A subscriber of the topic `asked`.
 
     Questions are published where all listen, and answers go to a list that the one who asks reads.
-    `own` runs a job that may outlive the call; `prefix` has the hash tag of `redis`'s other keys.
+    `spawn` runs a job that may outlive the call; `prefix` has the hash tag of `redis`'s other keys.
     """
 
     def __init__(
         self,
         redis: Redis,
         prefix: str,
-        own: Callable[[Coroutine[Any, Any, None], str], object],
+        spawn: Callable[[Coroutine[Any, Any, None], str], object],
     ) -> None:
         self._redis = redis
         self._prefix = f"{prefix}answers:"
-        self._own = own
+        self._spawn = spawn
         self._answerers: dict[str, Answerer] = {}
 
     def answer_by(self, question: str, answerer: Answerer) -> None:
@@ -64,7 +64,7 @@ class Gathering:
 
     def deliver(self, message: Message) -> None:
         """Answer a question; one that this version does not know it answers with None."""
-        self._own(self._answer(message.fields()), "answer")
+        self._spawn(self._answer(message.fields()), "answer")
 
     def gap(self) -> None:
         """Do nothing: who has asked gets no answer in time."""

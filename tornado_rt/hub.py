@@ -156,7 +156,7 @@ class Hub:
     def outage(self, down: bool) -> None:
         """Tell everybody that Redis is away; and that we are there when it is back."""
         message = DEGRADED if down else Message.of(MessageType.HEARTBEAT, {"timestamp": iso_time()})
-        self.own(self._tell_all(message), "tell-outage")
+        self.spawn(self._tell_all(message), "tell-outage")
 
     def followed(self, kind: str) -> list[str]:
         """Return the ids of the followed topics of a kind."""
@@ -167,7 +167,7 @@ class Hub:
         """Say whether a subscriber of the topic misses something of its log."""
         return any(subscriber.is_behind(head) for subscriber in self._topics.get(topic, ()))
 
-    def own(self, job: Coroutine[Any, Any, None], name: str) -> None:
+    def spawn(self, job: Coroutine[Any, Any, None], name: str) -> None:
         """Run a connection's background job until it ends or the hub closes."""
         self._jobs.start(job, name)
 

@@ -94,7 +94,7 @@ class Faults:
 
 # Reads a value at a place in the body. The number bounds the items of a list, or the bytes of a
 # value of any shape: 0 is no bound, None the usual one.
-Reader = Callable[[Any, str, Faults, int | None], Any]
+ReadValue = Callable[[Any, str, Faults, int | None], Any]
 
 
 @attrs.frozen
@@ -109,7 +109,7 @@ class _Field:
     """A field of a shape."""
 
     attribute: "attrs.Attribute[Any]"
-    reader: Reader
+    reader: ReadValue
 
     @property
     def most(self) -> int | None:
@@ -200,7 +200,7 @@ def read_body(
 
 
 @functools.cache
-def reader_of(shape: Any) -> Reader:
+def reader_of(shape: Any) -> ReadValue:
     """Return what reads values of a type. Raise TypeError for one that JSON has nothing for."""
     if shape in SCALARS:
         return functools.partial(_read_scalar, shape=shape)
@@ -239,7 +239,7 @@ def _read_held(
     place: str,
     faults: Faults,
     most: int | None,
-    reader: Reader,
+    reader: ReadValue,
     validators: Sequence[Callable[..., object]],
 ) -> Any:
     """Read a value and hold it against validators of attrs, such as each item of a list."""
@@ -281,7 +281,7 @@ def _read_free_object(value: Any, place: str, faults: Faults, most: int | None) 
     return _read_anything(value, place, faults, most)
 
 
-def _read_map(value: Any, place: str, faults: Faults, most: int | None, reader: Reader) -> Any:
+def _read_map(value: Any, place: str, faults: Faults, most: int | None, reader: ReadValue) -> Any:
     """Read an object with any names whose values are all of one type."""
     if not isinstance(value, dict):
         return faults.add(phrase("{place} must be a JSON object", place=place))
@@ -295,11 +295,13 @@ def _read_map(value: Any, place: str, faults: Faults, most: int | None, reader: 
     return WRONG if any(one is WRONG for one in read.values()) else read
 
 
-def _read_optional(value: Any, place: str, faults: Faults, most: int | None, reader: Reader) -> Any:
+def _read_optional(
+    value: Any, place: str, faults: Faults, most: int | None, reader: ReadValue
+) -> Any:
     return None if value is None else reader(value, place, faults, most)
 
 
-def _read_list(value: Any, place: str, faults: Faults, most: int | None, reader: Reader) -> Any:
+def _read_list(value: Any, place: str, faults: Faults, most: int | None, reader: ReadValue) -> Any:
     if not isinstance(value, list):
         return faults.add(phrase("{place} must be a list", place=place))
     most = DEFAULT_MOST_ITEMS if most is None else most

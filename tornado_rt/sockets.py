@@ -114,7 +114,7 @@ class SocketConnection(Connection):
 
     def take(self, opened: Opened) -> None:
         """Own the socket from here on, and what came after the handshake."""
-        self.own(opened.socket, opened.unsent)
+        self.adopt(opened.socket, opened.unsent)
         if opened.early:
             self._loop.call_soon(self.received, opened.early)
 
@@ -237,7 +237,7 @@ class SocketConnection(Connection):
                 ErrorCode.UNKNOWN_TYPE, phrase("unknown type {type}", type=repr(cut(type_, 50)))
             )
         self._hold_back()
-        self.hub.own(self._act(action, data, frame.get("ref")), "client-message")
+        self.hub.spawn(self._act(action, data, frame.get("ref")), "client-message")
         return None
 
     def action_of(self, type_: str, frame: dict[str, Any]) -> Action | None:
@@ -439,7 +439,7 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
         opened, self.opened = self.opened, None
         assert opened is not None
         refused = RefusedSocket(self.hub.tally)
-        refused.own(opened.socket, opened.unsent)
+        refused.adopt(opened.socket, opened.unsent)
         refused.part(last_words + close_frame(code))
 
 

@@ -57,7 +57,7 @@ class StreamConnection(Connection):
     def take(self, stream: IOStream, chunked: bool) -> None:
         """Own the socket from here on. Raise StreamClosedError when the client has left."""
         self._chunked = chunked
-        self.own(take_over(stream, self.hub.limits.peer_timeout))
+        self.adopt(take_over(stream, self.hub.limits.peer_timeout))
         if self.closed:
             self.part(self.farewell(CloseCode.GOING_AWAY))
 

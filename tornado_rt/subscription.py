@@ -52,7 +52,7 @@ class Topics(Protocol):
         """Stop following a topic; harmless when it was not followed."""
         ...
 
-    def own(self, job: Coroutine[Any, Any, None], name: str) -> None:
+    def spawn(self, job: Coroutine[Any, Any, None], name: str) -> None:
         """Run a background job until it ends or the hub closes."""
         ...
 
@@ -147,7 +147,7 @@ class Subscription:
         self._missed = True
         if self.state is State.LIVE:
             self.state = State.FILLING
-            self._topics.own(self._fill(), "fill-gap")
+            self._topics.spawn(self._fill(), "fill-gap")
 
     def is_behind(self, head: Cursor | None) -> bool:
         """Say whether the log has more than what came; None: the log is gone."""

@@ -32,7 +32,7 @@ MOST_MILLISECONDS = 2**31 - 1
 
 
 class Wire(abc.ABC):
-    """Reads and writes one socket, plain or TLS, from `own` to `shut`."""
+    """Reads and writes one socket, plain or TLS, from `adopt` to `shut`."""
 
     __slots__ = ("_backlog", "_farewell", "_ignored", "_loop", "_socket", "_timer", "tally")
 
@@ -63,7 +63,7 @@ class Wire(abc.ABC):
     def parted(self) -> None:
         """Learn that the farewell is written, and nothing after it will be."""
 
-    def own(self, sock: socket.socket, unsent: bytes = b"") -> None:
+    def adopt(self, sock: socket.socket, unsent: bytes = b"") -> None:
         """Read and write this socket from here on. `unsent` has still to be written, before all."""
         self._socket = sock
         self.resume()

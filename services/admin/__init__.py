@@ -5,7 +5,7 @@ from services.admin.finding import FindAgain
 from services.admin.fleet import Fleet, WorkerNotFound
 from services.admin.log import AdminLog
 from services.admin.overview import Overview
-from services.admin.series import Series, Step
+from services.admin.series import Resolution, Series
 
 __all__ = [
     "AdminLog",
@@ -15,7 +15,7 @@ __all__ = [
     "Fleet",
     "NothingToUndo",
     "Overview",
+    "Resolution",
     "Series",
-    "Step",
     "WorkerNotFound",
 ]

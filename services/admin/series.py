@@ -27,7 +27,7 @@ ENDS = ("completed", "failed", "cancelled", "dead")
 MOST_KINDS = 200
 
 
-class Step(IntEnum):
+class Resolution(IntEnum):
     """The time between two points [s]."""
 
     SHORT = 5
@@ -35,7 +35,7 @@ class Step(IntEnum):
 
 
 # Points that are kept of each: an hour, and a day.
-KEPT = {Step.SHORT: 720, Step.LONG: 1440}
+KEPT = {Resolution.SHORT: 720, Resolution.LONG: 1440}
 
 
 class Series:
@@ -47,7 +47,7 @@ class Series:
     async def run(self) -> None:
         """Make points until cancelled."""
         while True:
-            await asyncio.sleep(Step.SHORT - time.time() % Step.SHORT)
+            await asyncio.sleep(Resolution.SHORT - time.time() % Resolution.SHORT)
             try:
                 await self.make_points()
             except (RedisError, OSError) as error:
@@ -56,14 +56,14 @@ class Series:
     async def make_points(self) -> None:
         """Make the points whose time has come, unless another process has made them."""
         now = time.time()
-        due = [step for step in Step if await self._queue.last_point(step) < now // step]
+        due = [step for step in Resolution if await self._queue.last_point(step) < now // step]
         if not due:
             return
         point = orjson.dumps(await self._point())
         for step in due:
             await self._queue.keep_point(step, int(now // step), point, KEPT[step])
 
-    async def read(self, step: Step) -> dict[str, Any]:
+    async def read(self, step: Resolution) -> dict[str, Any]:
         """Return a series as it is on the wire, the oldest point first."""
         points = [orjson.Fragment(point) for _, point in await self._queue.read_points(step)]
         return {"step": int(step), "points": points}
@@ -71,14 +71,14 @@ class Series:
     async def follow(self, after: Cursor | None) -> Opening:
         """Return the points of the short step behind a cursor; without one the newest."""
         if after is None or after.epoch != EPOCH:
-            points = await self._queue.read_points(Step.SHORT, 1)
+            points = await self._queue.read_points(Resolution.SHORT, 1)
             number, point = points[-1] if points else (0, b"null")
             here = Cursor(EPOCH, number)
             lost = None if after is None else ResyncReason.EPOCH
             messages = () if after is None else (_message(number, point),)
             state = {"snapshot": orjson.Fragment(point)} if after is None else {}
             return Opening(state, messages, Cursor(EPOCH, max(number - 1, 0)), here, lost)
-        points = await self._queue.read_points(Step.SHORT)
+        points = await self._queue.read_points(Resolution.SHORT)
         newer = [_message(number, point) for number, point in points if number > after.offset]
         last = points[-1][0] if points else after.offset
         return Opening({}, tuple(newer), after, Cursor(EPOCH, max(last, after.offset)))

@@ -12,7 +12,7 @@ from services.notifications.intents import (
     Act,
     Answer,
     Changed,
-    Outcome,
+    Committed,
     Undo,
     Withdraw,
     id_of_event,
@@ -127,7 +127,7 @@ class Acting(Parts):
         self, user_id: str, verb: Verb, ids: Sequence[Any], until: datetime | None
     ) -> Done:
         total, versions = 0, []
-        outcome: Outcome | None = None
+        outcome: Committed | None = None
         for start in range(0, len(ids), TOGETHER):
             part = ids[start : start + TOGETHER]
             outcome = await self._commit(Act(user_id=user_id, verb=verb, ids=part, until=until))

@@ -27,7 +27,7 @@ from services.notifications.account import (
 )
 from services.notifications.accounts import Accounts
 from services.notifications.indexes import INBOX
-from services.notifications.intents import Intent, Outcome
+from services.notifications.intents import Committed, Intent
 from services.notifications.ledger import Ledger
 from services.notifications.models import StoreConflict, StoreRefused, number_in
 from services.notifications.recount import Recount
@@ -57,7 +57,7 @@ class _Wish:
     """An intent that waits, and who waits for it."""
 
     intent: Intent
-    done: asyncio.Future[Outcome]
+    done: asyncio.Future[Committed]
     tries: int = 0
     looks: int = 0
 
@@ -113,7 +113,7 @@ class Committer:
         accounts.endings.released = self._start
         self._ending = accounts.endings.writing
 
-    async def commit(self, intent: Intent) -> Outcome:
+    async def commit(self, intent: Intent) -> Committed:
         """Commit an intent; return its result. Raise what it raises, NoTurn, or PyMongoError."""
         line = self._waiting.setdefault(intent.user_id, deque())
         if 0 < self._most_waiting_a_user <= len(line):
@@ -388,7 +388,7 @@ class Committer:
 def _answer(results: list[tuple[_Wish, Any]], ledger: Ledger) -> None:
     for wish, result in results:
         if not wish.done.done():
-            wish.done.set_result(Outcome(result, ledger.account, ledger.news))
+            wish.done.set_result(Committed(result, ledger.account, ledger.news))
 
 
 def _all(batch: dict[str, list[_Wish]]) -> list[_Wish]:

@@ -415,7 +415,7 @@ def is_part(document: Document) -> bool:
 
 
 @attrs.frozen
-class Outcome:
+class Committed:
     """The result of an intent, and the account after its operation."""
 
     result: Any

@@ -13,7 +13,7 @@ from services.notifications.creation import Creation
 from services.notifications.epochs import Epochs
 from services.notifications.inbox import Inbox
 from services.notifications.indexes import INBOX, make_indexes
-from services.notifications.intents import Outcome
+from services.notifications.intents import Committed
 from services.notifications.ledger import Ledger
 from services.notifications.legacy import Legacy
 from services.notifications.lifetime import Lifetime
@@ -107,7 +107,7 @@ class Parts:
         """Return `{unread, unseen, version}`."""
         return counts_dict(await self._read_account(user_id))
 
-    async def _commit(self, intent: Any) -> Outcome:
+    async def _commit(self, intent: Any) -> Committed:
         async with self.access.watched():
             outcome = await self._committer.commit(intent)
         self._retention.watch(outcome.account)

@@ -18,7 +18,7 @@ from pymongo.errors import PyMongoError
 from services.notifications.account import FORGOTTEN, Account, Document
 from services.notifications.accounts import TOGETHER, Accounts
 from services.notifications.indexes import INBOX
-from services.notifications.intents import Due, Intent, Outcome, Purge, Trim
+from services.notifications.intents import Committed, Due, Intent, Purge, Trim
 from services.notifications.ledger import part_of
 from services.notifications.models import number_in, time_in
 from tornado_rt.mongo import MongoAccess
@@ -49,7 +49,7 @@ PARTS_STEP = 20
 DUE_KEY = "inbox_due"
 DUE_FIELDS = {"user_id": 1, "state": 1, "version": 1}
 
-Commit = Callable[[Intent], Awaitable[Outcome]]
+Commit = Callable[[Intent], Awaitable[Committed]]
 
 
 class Store(Protocol):

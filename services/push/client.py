@@ -11,7 +11,7 @@ from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from services.push.encryption import encrypt
-from services.push.models import Subscription
+from services.push.models import PushSubscription
 from services.push.vapid import VapidKey
 from services.webhooks.addresses import CheckedResolver
 from tornado_rt.work.texts import stored_phrase
@@ -88,7 +88,7 @@ class PushClient:
         self._client.close()
         self._resolver.close()
 
-    async def send(self, subscription: Subscription, envelope: Envelope) -> Answer:
+    async def send(self, subscription: PushSubscription, envelope: Envelope) -> Answer:
         """Post to one browser. Never raises but when cancelled."""
         try:
             async with asyncio.timeout(2 * TIMEOUT_SECONDS):
@@ -105,7 +105,7 @@ class PushClient:
             return Answer(Outcome.REFUSED, str(error))
         return Answer(Outcome.SENT, str(answer.code))
 
-    def _request(self, subscription: Subscription, envelope: Envelope) -> HTTPRequest:
+    def _request(self, subscription: PushSubscription, envelope: Envelope) -> HTTPRequest:
         headers = {
             "Authorization": self._key.authorization(subscription.endpoint),
             "Content-Encoding": "aes128gcm",

@@ -10,7 +10,7 @@ import structlog
 from services.channels import StillUnread
 from services.push.client import Answer, Envelope, Outcome, PushClient
 from services.push.messages import PushParams, text_of
-from services.push.models import Subscription
+from services.push.models import PushSubscription
 from services.push.subscriptions import Subscriptions
 from tornado_rt.work import Kind, Retry, Run, TaskError
 from tornado_rt.work.texts import stored_phrase
@@ -79,7 +79,7 @@ class Pusher:
             return True
         return bool(await self._still_unread(params.user_id, [params.notification_id]))
 
-    async def _find(self, params: PushParams) -> list[Subscription]:
+    async def _find(self, params: PushParams) -> list[PushSubscription]:
         found = await self._subscriptions.find(params.user_id)
         for one in found:
             if one.is_over:
@@ -88,7 +88,7 @@ class Pusher:
         own = self._subscriptions.server_key
         return [one for one in found if not one.is_over and one.server_key == own]
 
-    async def _push(self, subscription: Subscription, envelope: Envelope) -> str:
+    async def _push(self, subscription: PushSubscription, envelope: Envelope) -> str:
         answer = await self._client.send(subscription, envelope)
         if answer.outcome is Outcome.LATER:
             raise _Later(answer)
@@ -115,7 +115,7 @@ def push_kind(pusher: Pusher) -> Kind:
     return kind
 
 
-def _takes(subscription: Subscription, params: PushParams) -> bool:
+def _takes(subscription: PushSubscription, params: PushParams) -> bool:
     if not params.withdraws:
         return True
     host = urlsplit(subscription.endpoint).hostname or ""

@@ -102,7 +102,7 @@ class SubscriptionDraft:
 
 
 @attrs.frozen(kw_only=True)
-class Subscription:
+class PushSubscription:
     """A kept subscription. `server_key`: the server's public key that it was made with."""
 
     id: str
@@ -115,7 +115,7 @@ class Subscription:
     created_at: datetime
 
     @classmethod
-    def make(cls, user_id: str, draft: SubscriptionDraft, server_key: str) -> "Subscription":
+    def make(cls, user_id: str, draft: SubscriptionDraft, server_key: str) -> "PushSubscription":
         """Return what is kept of a draft."""
         expiry = draft.expiration_time
         return cls(
@@ -130,7 +130,7 @@ class Subscription:
         )
 
     @classmethod
-    def of(cls, document: dict[str, Any]) -> "Subscription":
+    def of(cls, document: dict[str, Any]) -> "PushSubscription":
         """Read a document of the collection."""
         fields = {one.name: document[one.name] for one in attrs.fields(cls) if one.name != "id"}
         return cls(**fields, id=document["_id"])

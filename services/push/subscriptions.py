@@ -11,7 +11,7 @@ from pymongo import ASCENDING, IndexModel
 
 from services.base64url import decode
 from services.channels import PUSH, SetChannel
-from services.push.models import Subscription, SubscriptionDraft, SubscriptionNotFound, id_of
+from services.push.models import PushSubscription, SubscriptionDraft, SubscriptionNotFound, id_of
 from settings import default
 from tornado_rt.mongo import MongoAccess
 
@@ -48,7 +48,7 @@ class Subscriptions:
         """Keep a browser's subscription; return its id. Raise EndpointRefused."""
         draft.check_address(self._allow_private)
         async with self._access.turn(user_id):
-            return await self._add(Subscription.make(user_id, draft, self.server_key))
+            return await self._add(PushSubscription.make(user_id, draft, self.server_key))
 
     async def renew(self, endpoint: str, auth: str, draft: SubscriptionDraft) -> str:
         """Put a subscription in the place of an earlier one, which its browser knows the keys of.
@@ -60,11 +60,11 @@ class Subscriptions:
             document = await self._all.find_one({"_id": id_of(endpoint)})
             if document is None or not hmac.compare_digest(document["auth"], _bytes_of(auth)):
                 raise SubscriptionNotFound
-            old = Subscription.of(document)
-            made = Subscription.make(old.user_id, draft, self.server_key)
+            old = PushSubscription.of(document)
+            made = PushSubscription.make(old.user_id, draft, self.server_key)
             return await self._add(made, instead_of=old.id)
 
-    async def find(self, user_id: str) -> list[Subscription]:
+    async def find(self, user_id: str) -> list[PushSubscription]:
         """Return a user's, the oldest first."""
         async with self._access.turn(user_id):
             return await self._of(user_id)
@@ -75,12 +75,12 @@ class Subscriptions:
             if not await self._delete(user_id, id_):
                 raise SubscriptionNotFound
 
-    async def discard(self, subscription: Subscription) -> None:
+    async def discard(self, subscription: PushSubscription) -> None:
         """Forget one that its push service does not know any more."""
         async with self._access.watched():
             await self._delete(subscription.user_id, subscription.id)
 
-    async def _add(self, made: Subscription, *, instead_of: str = "") -> str:
+    async def _add(self, made: PushSubscription, *, instead_of: str = "") -> str:
         before = await self._all.find_one({"_id": made.id})
         await self._all.replace_one({"_id": made.id}, made.document(), upsert=True)
         if instead_of not in ("", made.id):
@@ -112,8 +112,8 @@ class Subscriptions:
         if await self._of(user_id):
             await self._set_channel(user_id, PUSH, True)
 
-    async def _of(self, user_id: str) -> list[Subscription]:
-        found = [Subscription.of(one) async for one in self._all.find({"user_id": user_id})]
+    async def _of(self, user_id: str) -> list[PushSubscription]:
+        found = [PushSubscription.of(one) async for one in self._all.find({"user_id": user_id})]
         return sorted(found, key=lambda one: (one.created_at, one.id))
 
 

@@ -90,7 +90,7 @@ class Crew:
         for task_id, _ in leases:
             self._let_go(task_id, session)
         if session.worker_id and not self.is_stopping:
-            self._dispatch.own(self._shorten(session, leases), "remote-leave")
+            self._dispatch.spawn(self._shorten(session, leases), "remote-leave")
 
     def drain(self, session: Session) -> None:
         """Send a worker nothing more, and tell others so."""
@@ -98,7 +98,7 @@ class Crew:
         session.info = {**session.info, "draining": True}
         if session.kinds:
             announce = functools.partial(self._announce, session)
-            self._dispatch.own(self._dispatch.surely(announce, "drain"), "remote-drain")
+            self._dispatch.spawn(self._dispatch.surely(announce, "drain"), "remote-drain")
 
     def free(self, lease: Lease, session: Session | None) -> None:
         """Free the place of an attempt, in this session or in the one that has it."""
@@ -134,7 +134,7 @@ class Crew:
     def gap(self) -> None:
         """Look at all tasks, since a message about them may have been lost."""
         for session in self._sessions.values():
-            self._dispatch.own(self._look_again(session), "remote-gap")
+            self._dispatch.spawn(self._look_again(session), "remote-gap")
 
     async def announce(self) -> None:
         """Say that all of them live, and which tasks they have."""
@@ -156,7 +156,7 @@ class Crew:
         attempt = self._dispatch.begin(claim, session.kinds)
         shown = self._dispatch.show_now(claim, attempt)
         if shown is None:
-            self._dispatch.own(self._send_slowly(session, claim), "remote-send")
+            self._dispatch.spawn(self._send_slowly(session, claim), "remote-send")
         else:
             session.send(claim, shown)
 

@@ -48,7 +48,7 @@ class Dispatch:
         )
         self._keeps_up = False
 
-    def own(self, job: Coroutine[Any, Any, None], name: str = "remote") -> None:
+    def spawn(self, job: Coroutine[Any, Any, None], name: str = "remote") -> None:
         """Run a job until it ends, or the whole does."""
         self._jobs.start(job, name)
 
@@ -133,7 +133,7 @@ class Dispatch:
 
     def give_back(self, claim: Claim) -> None:
         """Hand back a task that has reached nobody, however long the queue is away."""
-        self.own(self._release(claim), "remote-give-back")
+        self.spawn(self._release(claim), "remote-give-back")
 
     def give_all_back(self, claims: Sequence[Claim]) -> None:
         """Do so with several."""

@@ -85,7 +85,7 @@ class _End:
 
 
 class Ender:
-    """Ends attempts. `hand_in` takes an end to the next claim; `own` runs what takes longer."""
+    """Ends attempts. `hand_in` takes an end to the next claim; `spawn` runs what takes longer."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Ender:
         bounds: RemoteBounds,
         *,
         hand_in: HandIn,
-        own: Callable[[Coroutine[Any, Any, None]], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._queue = queue
         self._attempts = attempts
@@ -106,7 +106,7 @@ class Ender:
         self._outcomes = outcomes
         self._bounds = bounds
         self._hand_in = hand_in
-        self._own = own
+        self._spawn = spawn
 
     def ack(
         self, items: Sequence[Any], caller: Caller, freed: Callable[[tuple[str, str]], None]
@@ -127,7 +127,7 @@ class Ender:
             if attempt is not None and end.outcome and not end.tells and caller.kinds is None:
                 self._end(attempt, end, None, number, answers)
             else:
-                self._own(self._look(end, number, answers, caller))
+                self._spawn(self._look(end, number, answers, caller))
         return answers
 
     def _read(self, value: Any, number: int) -> _End:
@@ -202,7 +202,7 @@ class Ender:
             if became:
                 answers.put(number, _answer(end.lease, became, end.fault))
             else:
-                self._own(self._answer_stale(end.lease, number, answers))
+                self._spawn(self._answer_stale(end.lease, number, answers))
 
         attempt.waiting = [*attempt.waiting[1 - MOST_WAITING :], answer]
         if attempt.is_ending:

@@ -64,7 +64,7 @@ class RemoteWork:
             self._dispatch.outcomes,
             bounds,
             hand_in=self._dispatch.hand_in,
-            own=self._dispatch.own,
+            spawn=self._dispatch.spawn,
         )
         metrics.measure_by(self._measure)
 

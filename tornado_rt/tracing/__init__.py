@@ -191,7 +191,7 @@ def carrying(settings: Settings) -> tuple[Carry, Sequence[str]]:
     if settings.tracing.traces is TracesTo.OFF:
         return carry_nothing, ()
     children: Any = _module("children")
-    return children.Carrier(settings.tracing.traces_flush_seconds), (children.__name__,)
+    return children.ContextCarrier(settings.tracing.traces_flush_seconds), (children.__name__,)
 
 
 def ids() -> dict[str, str]:

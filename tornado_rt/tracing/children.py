@@ -16,7 +16,7 @@ MOST_SECONDS = 0.75
 
 
 @attrs.frozen
-class Carrier:
+class ContextCarrier:
     """Carries the trace of a moment; its process exports for `flush_seconds` at most."""
 
     flush_seconds: float

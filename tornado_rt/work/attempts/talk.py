@@ -88,7 +88,7 @@ class KindTalk:
             number, timeout, *question = _parts(content, 7)
             # The process tells more while its user thinks.
             asking = self._link.ask(_question(*question), _timeout(timeout))
-            self._own(asyncio.create_task(self._answer(number, asking)))
+            self._hold(asyncio.create_task(self._answer(number, asking)))
         else:
             raise BadMessage(NOT_OURS)
 
@@ -101,7 +101,7 @@ class KindTalk:
         self.told = told
         return told
 
-    def _own(self, asking: asyncio.Task[None]) -> None:
+    def _hold(self, asking: asyncio.Task[None]) -> None:
         if len(self._asking) >= MOST_ASKED:
             asking.cancel()
             raise BadMessage(NOT_OURS)
