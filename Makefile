@@ -27,11 +27,16 @@ screenshots: .venv/dev.stamp
 retest: .venv/dev.stamp
 	$(BIN)/python -m pytest -v --last-failed --last-failed-no-failures none
 
-lint: .venv/dev.stamp
+lint: .venv/dev.stamp node_modules/stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	npm run --silent lint
+
+node_modules/stamp: package-lock.json
+	npm ci --no-audit --no-fund --loglevel=error
+	touch $@
 
 # The long forms; each has a short one in the suite.
 autobahn: .venv/dev.stamp

@@ -1,3 +1,5 @@
+// @ts-nocheck
+
 /** The JavaScript client of tornado_rt. Its source, in parts, is clients/js/src; docs/clients.md. */
 
 /** The wait before the next attempt. */
@@ -108,6 +110,10 @@ class RealtimeError extends Error {
 
 /** The server could not be reached, or did not answer. `wasSent`: it may have got the request. */
 class ConnectionLost extends RealtimeError {
+  /**
+   * @param {string} message
+   * @param {{wasSent?: boolean, cause?: any}} [about]
+   */
   constructor(message, { wasSent = true, cause } = {}) {
     super(message, { cause });
     this.wasSent = wasSent;
@@ -749,6 +755,9 @@ class Requester {
   /**
    * Return the JSON of the answer, null for none. `key` is its `Idempotency-Key`; `isHarmless` says of a
    * POST without one that a repetition changes nothing. Throw ApiError, ConnectionLost, ProtocolError.
+   * @param {string} method
+   * @param {string} path
+   * @param {{body?: any, key?: string, isHarmless?: boolean, signal?: AbortSignal, keepalive?: boolean}} [options]
    */
   async send(method, path, { body, key, isHarmless = false, signal, keepalive } = {}) {
     const { locale, patience, backoff } = this.#options;
@@ -989,7 +998,7 @@ class Watchable extends EventTarget {
   }
 
   /** Return the events of a message. Each kind of topic has its own. */
-  readMessage() {
+  readMessage(_message) {
     return [];
   }
 
@@ -997,13 +1006,16 @@ class Watchable extends EventTarget {
     return this.events();
   }
 
-  /** Return an async iterator over the events, which `signal` ends by its reason. */
+  /**
+   * Return an async iterator over the events, which `signal` ends by its reason.
+   * @param {{signal?: AbortSignal}} [options]
+   */
   events({ signal } = {}) {
     return new Events((on) => this.#makeReader(on), signal);
   }
 
-  addEventListener(...args) {
-    super.addEventListener(...args);
+  addEventListener(type, listener, options) {
+    super.addEventListener(type, listener, options);
     if (!this.#hasEnded) this.open();
   }
 
@@ -1051,7 +1063,7 @@ class Watchable extends EventTarget {
   }
 
   /** Take an event before the listeners do, and change what is held here. */
-  note() {}
+  note(_event) {}
 
   /** Tell the listeners that what is held here has changed. */
   tellUpdate() {
@@ -1068,7 +1080,10 @@ class Watchable extends EventTarget {
   }
 }
 
-/** Return a signal that ends after these seconds, or with another one, and a function that clears its timer. */
+/**
+ * Return a signal that ends after these seconds, or with another one, and a function that clears its timer.
+ * @param {{timeout?: number, signal?: AbortSignal}} [options]
+ */
 function deadline({ timeout, signal } = {}) {
   if (timeout === undefined && !signal) return { signal: undefined, clear: () => {} };
   const ending = new AbortController();
@@ -1148,7 +1163,11 @@ class Inbox extends Watchable {
     return this.client.request("GET", pathOf(PATH, id));
   }
 
-  /** Return what a digest stands for. */
+  /**
+   * Return what a digest stands for.
+   * @param {string} id
+   * @param {{limit?: number}} [options]
+   */
   async parts(id, { limit } = {}) {
     return (await this.client.request("GET", pathOf(PATH, id, "parts") + queryOf({ limit }))).items;
   }
@@ -1186,7 +1205,11 @@ class Inbox extends Watchable {
     return this.act("unarchive", which);
   }
 
-  /** Send them away for some `seconds`, or `until` a time. */
+  /**
+   * Send them away for some `seconds`, or `until` a time.
+   * @param {any} which
+   * @param {{seconds?: number, until?: any}} [time]
+   */
   snooze(which, { seconds, until } = {}) {
     return this.act("snooze", which, until === undefined ? { seconds } : { until });
   }
@@ -1332,7 +1355,11 @@ class Course {
     return this.sockets && !isBlocked ? "socket" : "stream";
   }
 
-  /** Learn that `connected` came; return after how much silence [s] the connection is lost, 0: never. */
+  /**
+   * Learn that `connected` came; return after how much silence [s] the connection is lost, 0: never.
+   * @param {string} transport
+   * @param {{heartbeat_interval?: number, reconnect?: any}} [told]
+   */
   connected(transport, { heartbeat_interval: interval = 0, reconnect } = {}) {
     this.#failures = 0;
     this.#mayRenew = true;
@@ -2948,7 +2975,10 @@ class Client extends EventTarget {
     const before = this.#locale;
     this.#locale = checkedLocale(tag);
     if (this.#locale === before || this.#isClosed || !this.#upstream) return;
-    if (!this.#sharing) return this.#link.reopen();
+    if (!this.#sharing) {
+      this.#link.reopen();
+      return;
+    }
     // The tabs of another language share another connection.
     this.#sharing.stop();
     this.#upstream = this.#sharing = null;
@@ -3010,12 +3040,20 @@ class Client extends EventTarget {
    *
    * Times are seconds from now, `starts_in` and `remaining_time` (how long it runs) with their bounds, and ISO
    * 8601 in `starts_at` and `ends_at`; null is unknown.
+   * @param {string} kind
+   * @param {object} [params]
+   * @param {Record<string, any>} [options]
    */
   estimate(kind, params = {}, { idempotencyKey, ...options } = {}) {
     return this.#dryRun("/api/tasks", { kind, params, ...options }, idempotencyKey);
   }
 
-  /** Say the same of a batch, as `submitBatch` takes it. */
+  /**
+   * Say the same of a batch, as `submitBatch` takes it.
+   * @param {string} kind
+   * @param {object[]} items
+   * @param {Record<string, any>} [options]
+   */
   estimateBatch(kind, items, { idempotencyKey, ...options } = {}) {
     const body = { kind, items: items.map((params) => ({ params })), ...options };
     return this.#dryRun("/api/batches", body, idempotencyKey);
@@ -3052,6 +3090,10 @@ class Client extends EventTarget {
    *
    * A request is repeated for a while where that does no harm: with the option `key` (an
    * `Idempotency-Key`), `isHarmless`, or a method that is idempotent. `signal` ends it.
+   * @param {string} method
+   * @param {string} path
+   * @param {any} [body]
+   * @param {{key?: string, isHarmless?: boolean, signal?: AbortSignal, keepalive?: boolean}} [options]
    */
   request(method, path, body, options = {}) {
     return this.#requester.send(method.toUpperCase(), path, { body, ...options });

@@ -1,3 +1,5 @@
+// @ts-nocheck
+
 /** Custom elements over the JavaScript client of tornado_rt. Their source, in parts, is clients/js/src/elements. */
 
 import { Client, ConnectionLost, ageOf, startsIn, timeLeft } from "./rt-client.js";
@@ -43,12 +45,24 @@ class Message {
   }
 }
 
-/** Return the message of an English text. Numbers are written as the language does; a value may be a message. */
+/**
+ * Return the message of an English text. Numbers are written as the language does; a value may be a message.
+ * @param {string} id
+ * @param {Record<string, any>} [values]
+ * @returns {any}
+ */
 function t(id, values = {}) {
   return new Message((language) => filled(pluralOf(entryOf(id, language) ?? id, values.n, language), values, language));
 }
 
-/** Return the message that counts `n`: by its English singular and plural, in both of which `{n}` is the number. */
+/**
+ * Return the message that counts `n`: by its English singular and plural, in both of which `{n}` is the number.
+ * @param {number} n
+ * @param {string} one
+ * @param {string} many
+ * @param {Record<string, any>} [values]
+ * @returns {any}
+ */
 function tn(n, one, many, values = {}) {
   return new Message((language) => {
     const entry = entryOf(one, language) ?? { one, other: many };
@@ -56,7 +70,10 @@ function tn(n, one, many, values = {}) {
   });
 }
 
-/** Return the texts behind one another; what is empty is left out. */
+/**
+ * Return the texts behind one another; what is empty is left out.
+ * @returns {any}
+ */
 function joined(texts, separator = " · ") {
   const told = texts.filter(Boolean);
   return new Message((language) => told.map((one) => wordsIn(one, language)).filter(Boolean).join(wordsIn(separator, language)));
@@ -409,6 +426,9 @@ function styleSheet() {
 /**
  * Make an element. `part` names it for ::part of a page's style sheets, `text` is set as text: nothing that
  * comes from the server is ever read as HTML.
+ * @param {string} tag
+ * @param {Record<string, any>} [options]
+ * @returns {any}
  */
 function make(tag, { part, text, children = [], on = {}, ...attributes } = {}) {
   const element = document.createElement(tag);
@@ -486,13 +506,13 @@ class RealtimeElement extends HTMLElement {
   built() {}
 
   /** Learn where the connection stands now. */
-  stateChanged() {}
+  stateChanged(_state) {}
 
   /** Learn that another language was chosen: all messages are shown in it; what the server told is not. */
   languageChanged() {}
 
   /** Follow what is shown; listeners end with `signal`. Return what ends the rest. */
-  follow() {
+  follow(_client, _signal) {
     return () => {};
   }
 
@@ -539,7 +559,7 @@ class RealtimeElement extends HTMLElement {
 
   #draw() {
     const root = this.attachShadow({ mode: "open" });
-    root.adoptedStyleSheets = [styleSheet(), ...this.constructor.sheets.map(sheetOf)];
+    root.adoptedStyleSheets = [styleSheet(), ...(/** @type {any} */ (this.constructor)).sheets.map(sheetOf)];
     this.#notice.hidden = true;
     root.append(...this.build(), this.#notice);
     root.addEventListener("rt-language", () => this.#changeLanguage());
@@ -608,7 +628,7 @@ class RealtimeElement extends HTMLElement {
 class ToldError extends Error {
   /** @param {Message} text */
   constructor(text) {
-    super(text);
+    super(String(text));
     this.text = text;
   }
 }
@@ -665,7 +685,10 @@ function timeOfDay(moment, day = {}) {
   });
 }
 
-/** Return a number, by options of Intl.NumberFormat. */
+/**
+ * Return a number, by options of Intl.NumberFormat.
+ * @returns {any}
+ */
 function numberOf(value, options) {
   return new Message((language) => formatOf(Intl.NumberFormat, language, options).format(value));
 }
@@ -674,17 +697,26 @@ function unitOf(value, unit, options = {}) {
   return numberOf(value, { style: "unit", unit, unitDisplay: "narrow", ...options });
 }
 
-/** Return a share of 1 as whole percents: "45%"; `digits` are those behind the point. */
+/**
+ * Return a share of 1 as whole percents: "45%"; `digits` are those behind the point.
+ * @returns {any}
+ */
 function percentOf(share, digits = 0) {
   return numberOf(share, { style: "percent", maximumFractionDigits: digits });
 }
 
-/** Return how far something has come, from 0 to 100: only the end is "100%". */
+/**
+ * Return how far something has come, from 0 to 100: only the end is "100%".
+ * @returns {any}
+ */
 function progressOf(percent) {
   return percentOf(Math.floor(percent) / 100);
 }
 
-/** Return a moment as the clock shows it; with the date if it is a day away or more. */
+/**
+ * Return a moment as the clock shows it; with the date if it is a day away or more.
+ * @returns {any}
+ */
 function clockOf(moment, now = Date.now()) {
   return timeOfDay(moment, Math.abs(moment - now) < DAY * 1000 ? {} : DAY_OF_MONTH);
 }
@@ -696,25 +728,34 @@ function rough(seconds) {
   return seconds < 2 * DAY ? [Math.round(seconds / HOUR), "hour"] : [Math.round(seconds / DAY), "day"];
 }
 
-/** Return a rough number of seconds: "20s", "4m", "3h", "2d". */
+/**
+ * Return a rough number of seconds: "20s", "4m", "3h", "2d".
+ * @returns {any}
+ */
 function roughly(seconds) {
   return unitOf(...rough(seconds));
 }
 
-/** Return how long something took: "0.4s", "12s", "4m 5s", "1h 2m". */
+/**
+ * Return how long something took: "0.4s", "12s", "4m 5s", "1h 2m".
+ * @returns {any}
+ */
 function lengthOf(seconds) {
   if (seconds < 9.95) {
     return unitOf(seconds, "second", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
   }
   const whole = Math.round(seconds);
-  const at = UNITS.findIndex(([size]) => whole >= size);
-  const [[size, unit], [small, smaller] = []] = UNITS.slice(at, at + 2);
+  const at = /** @type {[number, string][]} */ (UNITS).findIndex(([size]) => whole >= size);
+  const [[size, unit], [small, smaller] = []] = /** @type {[number, string][]} */ (UNITS).slice(at, at + 2);
   const rest = small ? Math.floor((whole % size) / small) : 0;
   const parts = [unitOf(Math.floor(whole / size), unit), ...(rest ? [unitOf(rest, smaller)] : [])];
   return new Message((language) => formatOf(Intl.ListFormat, language, { type: "unit", style: "narrow" }).format(parts.map((one) => one.in(language))));
 }
 
-/** Return a time that is left: "about 20s left", "about 4m left · about 14:32, at the latest 14:36". */
+/**
+ * Return a time that is left: "about 20s left", "about 4m left · about 14:32, at the latest 14:36".
+ * @returns {any}
+ */
 function leftInWords({ seconds, high, finish, latest }, now) {
   if (seconds < 1) return t("any moment now");
   const time = roughly(seconds);
@@ -730,7 +771,10 @@ function leftInWords({ seconds, high, finish, latest }, now) {
     : t("about {time} left · about {end}", { time, end })).in(language));
 }
 
-/** Return when something starts: "starts in about 2m, at the latest 5m". */
+/**
+ * Return when something starts: "starts in about 2m, at the latest 5m".
+ * @returns {any}
+ */
 function startInWords({ seconds, high, finish }, now) {
   if (seconds < 1) return t("starts any moment now");
   const [time, late] = [roughly(seconds), high === null ? null : roughly(high)];
@@ -740,12 +784,20 @@ function startInWords({ seconds, high, finish }, now) {
   return seconds < 3570 ? start : t("{start} ({clock})", { start, clock: clockOf(finish, now) });
 }
 
-/** Return a moment in full, as a title has it. */
+/**
+ * Return a moment in full, as a title has it.
+ * @returns {any}
+ * @param {any} moment
+ * @param {any} [options]
+ */
 function momentInWords(moment, options = FULL) {
   return dateOf(moment, options);
 }
 
-/** Return how long ago a moment was, or in how long it is: "now", "5m ago"; its date after `days`. */
+/**
+ * Return how long ago a moment was, or in how long it is: "now", "5m ago"; its date after `days`.
+ * @returns {any}
+ */
 function relativeTo(moment, now = Date.now(), days = 7) {
   const seconds = (moment - now) / 1000;
   if (Math.abs(seconds) >= days * DAY) return timeOfDay(moment, DAY_OF_MONTH);
@@ -754,17 +806,26 @@ function relativeTo(moment, now = Date.now(), days = 7) {
     .format(seconds < 0 ? -many : many, unit));
 }
 
-/** Return how long ago a moment was: "now" for the last seconds; its date after a week. */
+/**
+ * Return how long ago a moment was: "now" for the last seconds; its date after a week.
+ * @returns {any}
+ */
 function ago(moment, now = Date.now()) {
   return relativeTo(now - moment < 5000 ? now : moment, now);
 }
 
-/** Return the same as a string, in the language of the page or another one. */
+/**
+ * Return the same as a string, in the language of the page or another one.
+ * @returns {any}
+ */
 function agoInWords(moment, now = Date.now(), language = languageOf()) {
   return ago(moment, now).in(language);
 }
 
-/** Return what was said as a sentence: with a capital in front and a full stop. */
+/**
+ * Return what was said as a sentence: with a capital in front and a full stop.
+ * @returns {any}
+ */
 function sentence(text) {
   return new Message((language) => {
     const words = wordsIn(text, language);
@@ -1597,7 +1658,7 @@ class Tabs {
   /**
    * @param {HTMLElement} row
    * @param {HTMLElement} panel what the chosen tab shows
-   * @param {Object<string, {title: Message}>} tabs by their names; the first is chosen
+   * @param {Object<string, {title: import("../messages.js").Message}>} tabs by their names; the first is chosen
    * @param {() => void} onChoose
    */
   constructor(row, panel, tabs, onChoose) {
@@ -1971,8 +2032,11 @@ class ProgressElement extends RealtimeElement {
     return { above: [], below: steps };
   }
 
-  /** Return what is watched. */
-  watched() {
+  /**
+   * Return what is watched.
+   * @returns {any}
+   */
+  watched(_client) {
     throw new TypeError("each element watches something");
   }
 
@@ -1990,13 +2054,13 @@ class ProgressElement extends RealtimeElement {
   }
 
   /** Begin to show the rest; it ends with `signal`. */
-  begin() {}
+  begin(_client, _watched, _signal) {}
 
   /** Take a snapshot for the rest. */
-  showMore() {}
+  showMore(_snapshot) {}
 
   /** Take the end for the rest; return whether it tells the error. */
-  finishMore() {
+  finishMore(_event) {
     return false;
   }
 
@@ -2414,7 +2478,7 @@ class InboxStore {
     }
     for (const one of this.#broadcasts()) one.seq = Math.min(one.seq, this.#above());
     this.#pages.set(tab, { next, floor: this.#floor(tab, items, next), version: counts.version });
-    this.count(counts);
+    this.count(/** @type {any} */ (counts));
   }
 
   isLoaded(tab) {
@@ -2704,7 +2768,7 @@ class NotificationRows {
   #parts = new Map();
 
   /**
-   * @param {HTMLUListElement} list
+   * @param {HTMLElement} list
    * @param {(act: string, id: string) => void} choose gets what a button is for, `follow` of a link
    */
   constructor(list, choose) {

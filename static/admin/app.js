@@ -227,7 +227,7 @@ export class App {
     event.preventDefault();
     if (this.view) return this.view.submit(event.target);
     try {
-      await this.#session.signIn(new FormData(event.target).get("token").trim());
+      await this.#session.signIn(String(new FormData(event.target).get("token")).trim());
       await this.begin();
     } catch (error) {
       this.#problem = error.status === 401 ? t("The server does not take this token: it is wrong, or it has expired.") : wordsOf(error);

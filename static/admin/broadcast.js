@@ -15,6 +15,7 @@ export class BroadcastView extends View {
   seconds = 0;
   #typed = { type: "system", severity: "info", reach: "now" };
   #errors = {};
+  /** @type {any} */
   #problem = "";
 
   load() {}

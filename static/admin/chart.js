@@ -24,7 +24,10 @@ export function roundUp(value) {
 export function pathOf(points, { x, y }) {
   let isOn = false;
   return points.map(([at, value]) => {
-    if (value === null || value === undefined) return (isOn = false) || "";
+    if (value === null || value === undefined) {
+      isOn = false;
+      return "";
+    }
     const begin = isOn ? "L" : "M";
     isOn = true;
     return `${begin}${x(at).toFixed(1)},${y(value).toFixed(1)}`;

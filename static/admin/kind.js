@@ -31,6 +31,7 @@ export class KindView extends View {
   #told = null;
   #typed = {};
   #errors = {};
+  /** @type {any} */
   #problem = "";
   #list = new KindsList(this);
 

@@ -23,6 +23,7 @@ export class SettingsView extends View {
   #values = null;
   #typed = {};
   #errors = {};
+  /** @type {any} */
   #problem = "";
 
   async load(isCurrent) {

@@ -67,7 +67,7 @@ export function card(title, body, { note = null } = {}) {
 }
 
 /** Return what stands in place of rows: that they load, why they do not, or that there are none. */
-export function instead({ data, error, empty, loading }) {
+export function instead({ data, error, empty = undefined, loading }) {
   if (error && !data) {
     return h("div", { class: "empty", role: "alert" },
       h("p", { class: "error" }, error), button("reload", t("Try again"), { class: "quiet" }));

@@ -101,7 +101,7 @@ export class TaskView extends View {
       [t("Starts"), task.run_at && when(task.run_at, this.now)],
       [t("Started"), task.started_at && when(task.started_at, this.now)],
       [t("Ended"), task.ended_at && when(task.ended_at, this.now)],
-      [t("Ran for"), task.started_at && task.ended_at && length((new Date(task.ended_at) - new Date(task.started_at)) / 1000)],
+      [t("Ran for"), task.started_at && task.ended_at && length((Date.parse(task.ended_at) - Date.parse(task.started_at)) / 1000)],
     ]);
   }
 
@@ -125,7 +125,7 @@ export class TaskView extends View {
         { title: t("Attempt"), isNumber: true, cell: (one) => String(one.attempt) },
         { title: t("Outcome"), cell: (one) => state(one.outcome) },
         { title: t("Started"), cell: (one) => when(one.started_at, this.now) },
-        { title: t("Took"), isNumber: true, cell: (one) => (one.started_at && one.ended_at ? length((new Date(one.ended_at) - new Date(one.started_at)) / 1000) : "–") },
+        { title: t("Took"), isNumber: true, cell: (one) => (one.started_at && one.ended_at ? length((Date.parse(one.ended_at) - Date.parse(one.started_at)) / 1000) : "–") },
         { title: t("Error"), isWide: true, cell: (one) => one.error ?? "–" },
       ],
     }));

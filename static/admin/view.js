@@ -7,7 +7,10 @@ import { tellError, wordsOf } from "./asking.js";
  * and again every `seconds` while the page is seen. When two loads are for different addresses, only the later one counts.
  */
 export class View {
+  /** @type {any} */
   static title = "";
+  /** The view whose place in the navigation this one shares. */
+  static within = "";
   seconds = 5;
   /** Why the last load failed, in words; null: it did not. */
   error = null;
@@ -22,7 +25,7 @@ export class View {
   }
 
   get title() {
-    return this.constructor.title;
+    return /** @type {typeof View} */ (this.constructor).title;
   }
 
   get now() {
@@ -48,6 +51,12 @@ export class View {
 
   /** Forget what was loaded for another address. */
   forget() {}
+
+  /**
+   * Load the data of the view; `isCurrent` says whether its address is still the same.
+   * @returns {any}
+   */
+  load(_isCurrent) {}
 
   /** Load again, also when a load is under way. */
   async reload() {

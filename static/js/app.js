@@ -24,14 +24,12 @@ let client = null;
 let user = null;
 let watched = null;
 let unseen = 0;
-// Counts who was entered: what comes late for another user is dropped.
-let entered = 0;
 
 const session = new Session(() => run(begin));
 const wire = new Wire();
 const list = new TaskList((hasFailed) => ($("retry-all").hidden = !hasFailed));
 const push = new PushSwitch(() => client, showError);
-const language = new LanguageChoice($("language"), showTitle, showError);
+const language = new LanguageChoice(/** @type {any} */ ($("language")), showTitle, showError);
 
 function showError(error) {
   showText($("page-error"), error ? errorInWords(error) : "");
@@ -69,7 +67,6 @@ function offer(users) {
 
 function enter(name) {
   user = name;
-  entered += 1;
   client = new Client(BASE, { ...WIRED, patience: PATIENCE_SECONDS, locale: shownLanguage() });
   const own = client;
   client.addEventListener("state", ({ detail }) => own === client && showState(detail));
@@ -89,7 +86,6 @@ function leave() {
   client?.close();
   client = user = null;
   language.follow(null);
-  entered += 1;
   for (const id of ["notices", "submit"]) $(id).client = null;
   $("notices").open(false);
   unseen = 0;
@@ -218,8 +214,8 @@ $("notices").addEventListener("rt-counts", ({ detail }) => {
   showTitle();
 });
 document.addEventListener("click", onClick);
-document.addEventListener("rt-submitted", onSubmitted);
-document.addEventListener("rt-progress", onProgress);
+document.addEventListener("rt-submitted", /** @type {any} */ (onSubmitted));
+document.addEventListener("rt-progress", /** @type {any} */ (onProgress));
 document.addEventListener("rt-finished", () => {
   if (watched) watched.progress = undefined;
   showTitle();

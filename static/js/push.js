@@ -21,7 +21,7 @@ export class PushSwitch {
   #user = "";
 
   /**
-   * @param {() => Client|null} client returns that of the user who is signed in
+   * @param {() => import("../rt-client.js").Client|null} client returns that of the user who is signed in
    * @param {(error: Error) => void} onError
    */
   constructor(client, onError) {

@@ -10,7 +10,12 @@ export const BASE = new URL("../..", import.meta.url);
 // Of another prefix on this host is another server.
 const TABS = `tornado_rt.session ${BASE.pathname}`;
 
-/** Ask the server once, with this token or the cookie. */
+/**
+ * Ask the server once, with this token or the cookie.
+ * @param {string} method
+ * @param {string} path
+ * @param {{token?: string, body?: any}} [options]
+ */
 async function ask(method, path, { token, body } = {}) {
   const client = new Client(BASE, { token, share: false, patience: 0, locale: shownLanguage() });
   try {

@@ -14,8 +14,8 @@ function show(source, text) {
 
 /** A WebSocket whose messages are shown. */
 class ShownSocket extends WebSocket {
-  constructor(...given) {
-    super(...given);
+  constructor(url, protocols) {
+    super(url, protocols);
     this.addEventListener("message", ({ data }) => show("←", data));
     this.addEventListener("close", ({ code, reason }) => show("✕", t("closed with {code} {reason}", { code: String(code), reason })));
   }
@@ -36,8 +36,8 @@ async function showStream(body) {
 }
 
 /** Fetch; an event stream is shown as it comes. */
-async function shownFetch(...given) {
-  const answer = await fetch(...given);
+async function shownFetch(address, options) {
+  const answer = await fetch(address, options);
   if (!answer.ok || !(answer.headers.get("Content-Type") ?? "").startsWith(EVENT_STREAM)) return answer;
   const [own, shown] = answer.body.tee();
   showStream(shown);

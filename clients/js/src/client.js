@@ -131,7 +131,10 @@ export class Client extends EventTarget {
     const before = this.#locale;
     this.#locale = checkedLocale(tag);
     if (this.#locale === before || this.#isClosed || !this.#upstream) return;
-    if (!this.#sharing) return this.#link.reopen();
+    if (!this.#sharing) {
+      this.#link.reopen();
+      return;
+    }
     // The tabs of another language share another connection.
     this.#sharing.stop();
     this.#upstream = this.#sharing = null;
@@ -193,12 +196,20 @@ export class Client extends EventTarget {
    *
    * Times are seconds from now, `starts_in` and `remaining_time` (how long it runs) with their bounds, and ISO
    * 8601 in `starts_at` and `ends_at`; null is unknown.
+   * @param {string} kind
+   * @param {object} [params]
+   * @param {Record<string, any>} [options]
    */
   estimate(kind, params = {}, { idempotencyKey, ...options } = {}) {
     return this.#dryRun("/api/tasks", { kind, params, ...options }, idempotencyKey);
   }
 
-  /** Say the same of a batch, as `submitBatch` takes it. */
+  /**
+   * Say the same of a batch, as `submitBatch` takes it.
+   * @param {string} kind
+   * @param {object[]} items
+   * @param {Record<string, any>} [options]
+   */
   estimateBatch(kind, items, { idempotencyKey, ...options } = {}) {
     const body = { kind, items: items.map((params) => ({ params })), ...options };
     return this.#dryRun("/api/batches", body, idempotencyKey);
@@ -235,6 +246,10 @@ export class Client extends EventTarget {
    *
    * A request is repeated for a while where that does no harm: with the option `key` (an
    * `Idempotency-Key`), `isHarmless`, or a method that is idempotent. `signal` ends it.
+   * @param {string} method
+   * @param {string} path
+   * @param {any} [body]
+   * @param {{key?: string, isHarmless?: boolean, signal?: AbortSignal, keepalive?: boolean}} [options]
    */
   request(method, path, body, options = {}) {
     return this.#requester.send(method.toUpperCase(), path, { body, ...options });

@@ -38,7 +38,11 @@ export class Course {
     return this.sockets && !isBlocked ? "socket" : "stream";
   }
 
-  /** Learn that `connected` came; return after how much silence [s] the connection is lost, 0: never. */
+  /**
+   * Learn that `connected` came; return after how much silence [s] the connection is lost, 0: never.
+   * @param {string} transport
+   * @param {{heartbeat_interval?: number, reconnect?: any}} [told]
+   */
   connected(transport, { heartbeat_interval: interval = 0, reconnect } = {}) {
     this.#failures = 0;
     this.#mayRenew = true;

@@ -23,6 +23,10 @@ export class RealtimeError extends Error {
 
 /** The server could not be reached, or did not answer. `wasSent`: it may have got the request. */
 export class ConnectionLost extends RealtimeError {
+  /**
+   * @param {string} message
+   * @param {{wasSent?: boolean, cause?: any}} [about]
+   */
   constructor(message, { wasSent = true, cause } = {}) {
     super(message, { cause });
     this.wasSent = wasSent;

@@ -67,7 +67,11 @@ export class Inbox extends Watchable {
     return this.client.request("GET", pathOf(PATH, id));
   }
 
-  /** Return what a digest stands for. */
+  /**
+   * Return what a digest stands for.
+   * @param {string} id
+   * @param {{limit?: number}} [options]
+   */
   async parts(id, { limit } = {}) {
     return (await this.client.request("GET", pathOf(PATH, id, "parts") + queryOf({ limit }))).items;
   }
@@ -105,7 +109,11 @@ export class Inbox extends Watchable {
     return this.act("unarchive", which);
   }
 
-  /** Send them away for some `seconds`, or `until` a time. */
+  /**
+   * Send them away for some `seconds`, or `until` a time.
+   * @param {any} which
+   * @param {{seconds?: number, until?: any}} [time]
+   */
   snooze(which, { seconds, until } = {}) {
     return this.act("snooze", which, until === undefined ? { seconds } : { until });
   }

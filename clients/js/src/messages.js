@@ -39,12 +39,24 @@ export class Message {
   }
 }
 
-/** Return the message of an English text. Numbers are written as the language does; a value may be a message. */
+/**
+ * Return the message of an English text. Numbers are written as the language does; a value may be a message.
+ * @param {string} id
+ * @param {Record<string, any>} [values]
+ * @returns {any}
+ */
 export function t(id, values = {}) {
   return new Message((language) => filled(pluralOf(entryOf(id, language) ?? id, values.n, language), values, language));
 }
 
-/** Return the message that counts `n`: by its English singular and plural, in both of which `{n}` is the number. */
+/**
+ * Return the message that counts `n`: by its English singular and plural, in both of which `{n}` is the number.
+ * @param {number} n
+ * @param {string} one
+ * @param {string} many
+ * @param {Record<string, any>} [values]
+ * @returns {any}
+ */
 export function tn(n, one, many, values = {}) {
   return new Message((language) => {
     const entry = entryOf(one, language) ?? { one, other: many };
@@ -52,7 +64,10 @@ export function tn(n, one, many, values = {}) {
   });
 }
 
-/** Return the texts behind one another; what is empty is left out. */
+/**
+ * Return the texts behind one another; what is empty is left out.
+ * @returns {any}
+ */
 export function joined(texts, separator = " · ") {
   const told = texts.filter(Boolean);
   return new Message((language) => told.map((one) => wordsIn(one, language)).filter(Boolean).join(wordsIn(separator, language)));

@@ -73,6 +73,9 @@ export class Requester {
   /**
    * Return the JSON of the answer, null for none. `key` is its `Idempotency-Key`; `isHarmless` says of a
    * POST without one that a repetition changes nothing. Throw ApiError, ConnectionLost, ProtocolError.
+   * @param {string} method
+   * @param {string} path
+   * @param {{body?: any, key?: string, isHarmless?: boolean, signal?: AbortSignal, keepalive?: boolean}} [options]
    */
   async send(method, path, { body, key, isHarmless = false, signal, keepalive } = {}) {
     const { locale, patience, backoff } = this.#options;

@@ -148,7 +148,7 @@ export class Watchable extends EventTarget {
   }
 
   /** Return the events of a message. Each kind of topic has its own. */
-  readMessage() {
+  readMessage(_message) {
     return [];
   }
 
@@ -156,13 +156,16 @@ export class Watchable extends EventTarget {
     return this.events();
   }
 
-  /** Return an async iterator over the events, which `signal` ends by its reason. */
+  /**
+   * Return an async iterator over the events, which `signal` ends by its reason.
+   * @param {{signal?: AbortSignal}} [options]
+   */
   events({ signal } = {}) {
     return new Events((on) => this.#makeReader(on), signal);
   }
 
-  addEventListener(...args) {
-    super.addEventListener(...args);
+  addEventListener(type, listener, options) {
+    super.addEventListener(type, listener, options);
     if (!this.#hasEnded) this.open();
   }
 
@@ -210,7 +213,7 @@ export class Watchable extends EventTarget {
   }
 
   /** Take an event before the listeners do, and change what is held here. */
-  note() {}
+  note(_event) {}
 
   /** Tell the listeners that what is held here has changed. */
   tellUpdate() {
@@ -227,7 +230,10 @@ export class Watchable extends EventTarget {
   }
 }
 
-/** Return a signal that ends after these seconds, or with another one, and a function that clears its timer. */
+/**
+ * Return a signal that ends after these seconds, or with another one, and a function that clears its timer.
+ * @param {{timeout?: number, signal?: AbortSignal}} [options]
+ */
 export function deadline({ timeout, signal } = {}) {
   if (timeout === undefined && !signal) return { signal: undefined, clear: () => {} };
   const ending = new AbortController();

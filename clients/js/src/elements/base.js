@@ -7,6 +7,9 @@ import { sheetOf, styleSheet } from "./styles.js";
 /**
  * Make an element. `part` names it for ::part of a page's style sheets, `text` is set as text: nothing that
  * comes from the server is ever read as HTML.
+ * @param {string} tag
+ * @param {Record<string, any>} [options]
+ * @returns {any}
  */
 export function make(tag, { part, text, children = [], on = {}, ...attributes } = {}) {
   const element = document.createElement(tag);
@@ -84,13 +87,13 @@ export class RealtimeElement extends HTMLElement {
   built() {}
 
   /** Learn where the connection stands now. */
-  stateChanged() {}
+  stateChanged(_state) {}
 
   /** Learn that another language was chosen: all messages are shown in it; what the server told is not. */
   languageChanged() {}
 
   /** Follow what is shown; listeners end with `signal`. Return what ends the rest. */
-  follow() {
+  follow(_client, _signal) {
     return () => {};
   }
 
@@ -137,7 +140,7 @@ export class RealtimeElement extends HTMLElement {
 
   #draw() {
     const root = this.attachShadow({ mode: "open" });
-    root.adoptedStyleSheets = [styleSheet(), ...this.constructor.sheets.map(sheetOf)];
+    root.adoptedStyleSheets = [styleSheet(), ...(/** @type {any} */ (this.constructor)).sheets.map(sheetOf)];
     this.#notice.hidden = true;
     root.append(...this.build(), this.#notice);
     root.addEventListener("rt-language", () => this.#changeLanguage());
@@ -206,7 +209,7 @@ export class RealtimeElement extends HTMLElement {
 export class ToldError extends Error {
   /** @param {Message} text */
   constructor(text) {
-    super(text);
+    super(String(text));
     this.text = text;
   }
 }

@@ -12,7 +12,7 @@ export class NotificationRows {
   #parts = new Map();
 
   /**
-   * @param {HTMLUListElement} list
+   * @param {HTMLElement} list
    * @param {(act: string, id: string) => void} choose gets what a button is for, `follow` of a link
    */
   constructor(list, choose) {

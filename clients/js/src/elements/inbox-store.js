@@ -101,7 +101,7 @@ export class InboxStore {
     }
     for (const one of this.#broadcasts()) one.seq = Math.min(one.seq, this.#above());
     this.#pages.set(tab, { next, floor: this.#floor(tab, items, next), version: counts.version });
-    this.count(counts);
+    this.count(/** @type {any} */ (counts));
   }
 
   isLoaded(tab) {

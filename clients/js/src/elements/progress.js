@@ -49,8 +49,11 @@ class ProgressElement extends RealtimeElement {
     return { above: [], below: steps };
   }
 
-  /** Return what is watched. */
-  watched() {
+  /**
+   * Return what is watched.
+   * @returns {any}
+   */
+  watched(_client) {
     throw new TypeError("each element watches something");
   }
 
@@ -68,13 +71,13 @@ class ProgressElement extends RealtimeElement {
   }
 
   /** Begin to show the rest; it ends with `signal`. */
-  begin() {}
+  begin(_client, _watched, _signal) {}
 
   /** Take a snapshot for the rest. */
-  showMore() {}
+  showMore(_snapshot) {}
 
   /** Take the end for the rest; return whether it tells the error. */
-  finishMore() {
+  finishMore(_event) {
     return false;
   }
 

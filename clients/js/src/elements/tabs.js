@@ -13,7 +13,7 @@ export class Tabs {
   /**
    * @param {HTMLElement} row
    * @param {HTMLElement} panel what the chosen tab shows
-   * @param {Object<string, {title: Message}>} tabs by their names; the first is chosen
+   * @param {Object<string, {title: import("../messages.js").Message}>} tabs by their names; the first is chosen
    * @param {() => void} onChoose
    */
   constructor(row, panel, tabs, onChoose) {

@@ -22,7 +22,10 @@ function timeOfDay(moment, day = {}) {
   });
 }
 
-/** Return a number, by options of Intl.NumberFormat. */
+/**
+ * Return a number, by options of Intl.NumberFormat.
+ * @returns {any}
+ */
 export function numberOf(value, options) {
   return new Message((language) => formatOf(Intl.NumberFormat, language, options).format(value));
 }
@@ -31,17 +34,26 @@ function unitOf(value, unit, options = {}) {
   return numberOf(value, { style: "unit", unit, unitDisplay: "narrow", ...options });
 }
 
-/** Return a share of 1 as whole percents: "45%"; `digits` are those behind the point. */
+/**
+ * Return a share of 1 as whole percents: "45%"; `digits` are those behind the point.
+ * @returns {any}
+ */
 export function percentOf(share, digits = 0) {
   return numberOf(share, { style: "percent", maximumFractionDigits: digits });
 }
 
-/** Return how far something has come, from 0 to 100: only the end is "100%". */
+/**
+ * Return how far something has come, from 0 to 100: only the end is "100%".
+ * @returns {any}
+ */
 export function progressOf(percent) {
   return percentOf(Math.floor(percent) / 100);
 }
 
-/** Return a moment as the clock shows it; with the date if it is a day away or more. */
+/**
+ * Return a moment as the clock shows it; with the date if it is a day away or more.
+ * @returns {any}
+ */
 export function clockOf(moment, now = Date.now()) {
   return timeOfDay(moment, Math.abs(moment - now) < DAY * 1000 ? {} : DAY_OF_MONTH);
 }
@@ -53,25 +65,34 @@ function rough(seconds) {
   return seconds < 2 * DAY ? [Math.round(seconds / HOUR), "hour"] : [Math.round(seconds / DAY), "day"];
 }
 
-/** Return a rough number of seconds: "20s", "4m", "3h", "2d". */
+/**
+ * Return a rough number of seconds: "20s", "4m", "3h", "2d".
+ * @returns {any}
+ */
 export function roughly(seconds) {
   return unitOf(...rough(seconds));
 }
 
-/** Return how long something took: "0.4s", "12s", "4m 5s", "1h 2m". */
+/**
+ * Return how long something took: "0.4s", "12s", "4m 5s", "1h 2m".
+ * @returns {any}
+ */
 export function lengthOf(seconds) {
   if (seconds < 9.95) {
     return unitOf(seconds, "second", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
   }
   const whole = Math.round(seconds);
-  const at = UNITS.findIndex(([size]) => whole >= size);
-  const [[size, unit], [small, smaller] = []] = UNITS.slice(at, at + 2);
+  const at = /** @type {[number, string][]} */ (UNITS).findIndex(([size]) => whole >= size);
+  const [[size, unit], [small, smaller] = []] = /** @type {[number, string][]} */ (UNITS).slice(at, at + 2);
   const rest = small ? Math.floor((whole % size) / small) : 0;
   const parts = [unitOf(Math.floor(whole / size), unit), ...(rest ? [unitOf(rest, smaller)] : [])];
   return new Message((language) => formatOf(Intl.ListFormat, language, { type: "unit", style: "narrow" }).format(parts.map((one) => one.in(language))));
 }
 
-/** Return a time that is left: "about 20s left", "about 4m left · about 14:32, at the latest 14:36". */
+/**
+ * Return a time that is left: "about 20s left", "about 4m left · about 14:32, at the latest 14:36".
+ * @returns {any}
+ */
 export function leftInWords({ seconds, high, finish, latest }, now) {
   if (seconds < 1) return t("any moment now");
   const time = roughly(seconds);
@@ -87,7 +108,10 @@ export function leftInWords({ seconds, high, finish, latest }, now) {
     : t("about {time} left · about {end}", { time, end })).in(language));
 }
 
-/** Return when something starts: "starts in about 2m, at the latest 5m". */
+/**
+ * Return when something starts: "starts in about 2m, at the latest 5m".
+ * @returns {any}
+ */
 export function startInWords({ seconds, high, finish }, now) {
   if (seconds < 1) return t("starts any moment now");
   const [time, late] = [roughly(seconds), high === null ? null : roughly(high)];
@@ -97,12 +121,20 @@ export function startInWords({ seconds, high, finish }, now) {
   return seconds < 3570 ? start : t("{start} ({clock})", { start, clock: clockOf(finish, now) });
 }
 
-/** Return a moment in full, as a title has it. */
+/**
+ * Return a moment in full, as a title has it.
+ * @returns {any}
+ * @param {any} moment
+ * @param {any} [options]
+ */
 export function momentInWords(moment, options = FULL) {
   return dateOf(moment, options);
 }
 
-/** Return how long ago a moment was, or in how long it is: "now", "5m ago"; its date after `days`. */
+/**
+ * Return how long ago a moment was, or in how long it is: "now", "5m ago"; its date after `days`.
+ * @returns {any}
+ */
 export function relativeTo(moment, now = Date.now(), days = 7) {
   const seconds = (moment - now) / 1000;
   if (Math.abs(seconds) >= days * DAY) return timeOfDay(moment, DAY_OF_MONTH);
@@ -111,17 +143,26 @@ export function relativeTo(moment, now = Date.now(), days = 7) {
     .format(seconds < 0 ? -many : many, unit));
 }
 
-/** Return how long ago a moment was: "now" for the last seconds; its date after a week. */
+/**
+ * Return how long ago a moment was: "now" for the last seconds; its date after a week.
+ * @returns {any}
+ */
 export function ago(moment, now = Date.now()) {
   return relativeTo(now - moment < 5000 ? now : moment, now);
 }
 
-/** Return the same as a string, in the language of the page or another one. */
+/**
+ * Return the same as a string, in the language of the page or another one.
+ * @returns {any}
+ */
 export function agoInWords(moment, now = Date.now(), language = languageOf()) {
   return ago(moment, now).in(language);
 }
 
-/** Return what was said as a sentence: with a capital in front and a full stop. */
+/**
+ * Return what was said as a sentence: with a capital in front and a full stop.
+ * @returns {any}
+ */
 export function sentence(text) {
   return new Message((language) => {
     const words = wordsIn(text, language);
