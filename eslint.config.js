@@ -1,4 +1,4 @@
-/** What a fault in JavaScript is; its form is left to the writer. */
+/** Rules about faults of JavaScript; its form is left to the writer. */
 
 import js from "@eslint/js";
 import globals from "globals";

@@ -14,6 +14,7 @@ import yaml
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
+from docs.drawings import drawings
 from handlers.routes import PROBLEMS
 from services.gauges import QueueGauges
 from tornado_rt.metrics import Metrics
@@ -71,6 +72,7 @@ def made() -> dict[Path, str]:
         "metrics": metrics_page,
     }
     documents = {DOCS / f"{name}.json": as_json(name) for name in NAMES}
+    documents |= {DOCS / "images" / f"{name}.svg": svg for name, svg in drawings().items()}
     return documents | {DOCS / "reference" / f"{name}.md": make() for name, make in pages.items()}
 
 

@@ -134,9 +134,9 @@ def test_symptoms_are_texts_of_the_program() -> None:
     assert [text for text in texts if text.removeprefix("params ") not in source] == []
 
 
-def test_picture_is_a_picture_with_words() -> None:
+@pytest.mark.parametrize("path", sorted((DOCS / "images").glob("*.svg")), ids=lambda one: one.stem)
+def test_picture_is_a_picture_with_words(path: Path) -> None:
     """It has a title and a description for those who do not see it, and a dark form."""
-    path = DOCS / "images" / "architecture.svg"
     root = ElementTree.parse(path).getroot()
     names = {child.tag.rpartition("}")[2] for child in root}
     assert {"title", "desc"} <= names

@@ -1,7 +1,7 @@
 """The states of a subscription, without a socket and without a store."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import attrs
@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from tornado_rt import subscription as module
 from tornado_rt.feed import Action, Opening
 from tornado_rt.protocol import Bundle, Cursor, Message, MessageType, ResyncReason
-from tornado_rt.subscription import State, Subscription
+from tornado_rt.subscription import TRANSITIONS, State, Subscription
 
 TOPIC = "log"
 
@@ -297,3 +297,24 @@ async def _do(place: Place, subscription: Subscription, step: str, number: int) 
         await place.answer(RedisError("away"))
     else:
         await turns(number)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def moves() -> Iterator[None]:
+    """Note each change of a state in the tests here; the table has them all, and no other."""
+    seen: set[tuple[State, State]] = set()
+    plain = Subscription.__setattr__
+
+    def noting(self: Subscription, name: str, value: object) -> None:
+        before = getattr(self, "state", None)
+        if name == "state" and before is not None and before is not value:
+            seen.add((before, value))  # type: ignore[arg-type]
+        plain(self, name, value)
+
+    Subscription.__setattr__ = noting  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del Subscription.__setattr__
+    table = {(begin, end) for begin, end, _ in TRANSITIONS}
+    assert table == seen

@@ -4,9 +4,7 @@ It subscribes first and holds what comes, then reads the log, forwards it, and t
 was held. The same steps fill a gap later. A message that comes twice, read and published, is
 forwarded once.
 
-    OPENING --begin--> LIVE --gap--> FILLING --log read--> LIVE
-                                     FILLING --store away--> BEHIND --after a while--> FILLING
-    any --end, or the end of the feed--> ENDED
+The states and the ways between them: `TRANSITIONS`, and docs/images/states-of-a-subscription.svg.
 """
 
 import asyncio
@@ -39,6 +37,18 @@ class State(StrEnum):
 
 
 HOLDING = (State.OPENING, State.FILLING)
+# From, to, and by what.
+TRANSITIONS = (
+    (State.OPENING, State.LIVE, "begin"),
+    (State.LIVE, State.FILLING, "gap"),
+    (State.FILLING, State.LIVE, "log read"),
+    (State.FILLING, State.BEHIND, "store away"),
+    (State.BEHIND, State.FILLING, "after a while"),
+    (State.OPENING, State.ENDED, "end"),
+    (State.LIVE, State.ENDED, "end"),
+    (State.FILLING, State.ENDED, "end"),
+    (State.BEHIND, State.ENDED, "end"),
+)
 
 
 class Topics(Protocol):
