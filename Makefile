@@ -6,7 +6,7 @@ SECONDS ?= 600
 # How many operations `make fuzz-inbox` does.
 OPERATIONS ?= 1000000
 
-.PHONY: run screenshots test test-long retest lint format clean autobahn fuzz-queue fuzz-inbox crash-queue fuzz-http faults soak bench-queue bench-fanout bench-opening bench-traces bench-inbox bench-eta fuzz-openapi docs messages
+.PHONY: run screenshots test test-long retest lint format clean autobahn fuzz-queue fuzz-inbox crash-queue fuzz-http faults soak bench-queue bench-fanout bench-opening bench-traces bench-inbox bench-eta fuzz-openapi docs messages release
 
 run: .venv/run.stamp
 	RT_DEMO_LOGIN=$${RT_DEMO_LOGIN:-true} $(BIN)/python run.py
@@ -98,7 +98,7 @@ format: .venv/dev.stamp
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv data .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv node_modules data .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
@@ -111,3 +111,5 @@ $(BIN)/python:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
+release: .venv/dev.stamp
+	$(BIN)/python -m tools.release $(VERSION)

@@ -28,6 +28,7 @@ from tests.conftest import ROOT, SECRET, ServerProcess, start_server, stop_serve
 from tests.fixtures.killed import migrate
 from tests.fixtures.make import COMMITS, ENVIRONMENT, FOLDER, ask
 from tests.waiting import until
+from tornado_rt import __version__
 from tornado_rt.mongo import open_database
 from tornado_rt.protocol import Cursor
 from tornado_rt.stores import embedded_stores, running_addresses
@@ -315,8 +316,11 @@ def test_fresh_folder_has_this_version(tmp_path: Path, io_loop: IOLoop) -> None:
 
     try:
         (version, made_by), stored = io_loop.run_sync(read)
-        assert (version, made_by) == (str(DATA_VERSION).encode(), b"tornado_rt 0.1.0")
-        assert (stored["version"], stored["made_by"]) == (DATA_VERSION, "tornado_rt 0.1.0")
+        assert (version, made_by) == (
+            str(DATA_VERSION).encode(),
+            f"tornado_rt {__version__}".encode(),
+        )
+        assert (stored["version"], stored["made_by"]) == (DATA_VERSION, f"tornado_rt {__version__}")
         io_loop.run_sync(lambda: is_unready_while_it_cannot_read(server.url, tmp_path / "data"))
     finally:
         assert stop_server(server) == 0
