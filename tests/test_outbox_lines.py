@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from services import outbox
 from services.notifications import NotificationService, Query
-from services.outbox import OURS_SECONDS
+from services.outbox import pump as pump_module
+from services.outbox.pump import OURS_SECONDS
 from services.webhooks import WebhookService
 from tests.inboxes import Published, unread
 from tests.test_outbox import STREAM, end_a_task, entry_of, make_pump, notifications, webhooks
@@ -84,7 +84,7 @@ async def test_end_that_was_given_out_to_us_again_keeps_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its line is slow, and what has just come of it is not read yet: it is ours all the same."""
-    monkeypatch.setattr(outbox, "OURS_SECONDS", 0.0)
+    monkeypatch.setattr(pump_module, "OURS_SECONDS", 0.0)
     for number in range(5):
         await entry_of(redis, event_id=f"a{number}", task_id=f"t{number}")
     await make_pump(redis, notifications, webhooks).pump(0)
