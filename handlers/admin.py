@@ -11,10 +11,10 @@ from services.finding import EVERYBODY
 from services.operating import Operator
 from services.queue import ALL_KINDS, QueueService, TaskState, describe_dead
 from services.system_settings import SystemSettingsService
+from tornado_rt.api import ApiHandler
 from tornado_rt.auth import ADMIN
 from tornado_rt.bounds import OutOfBounds, name_of, number_of
 from tornado_rt.presence import Presence
-from tornado_rt.web import ApiHandler
 from tornado_rt.work.texts import phrase
 
 PAGE_SIZE = 50

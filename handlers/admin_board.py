@@ -11,12 +11,12 @@ from handlers.admin_tasks import BulkHandler, BulkUndoHandler, SearchHandler
 from handlers.tasks import NAME_LENGTH
 from services.admin import AdminLog, BulkVerb, Fleet, Overview, Resolution, Series
 from services.webhooks import WebhookService
+from tornado_rt.api import ApiHandler
 from tornado_rt.auth import ADMIN
 from tornado_rt.bounds import OutOfBounds, name_of
 from tornado_rt.census import Transport
 from tornado_rt.problems import Problem
 from tornado_rt.roll import Chosen, Roll
-from tornado_rt.web import ApiHandler
 from tornado_rt.work.texts import phrase
 
 PAGE_SIZE = 100

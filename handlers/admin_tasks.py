@@ -14,9 +14,9 @@ from handlers.tasks import (
 )
 from services.admin import BulkVerb, BulkWork
 from services.queue import Search, TaskState
+from tornado_rt.api import ApiHandler
 from tornado_rt.auth import ADMIN
 from tornado_rt.bounds import OutOfBounds, check_name, name_of, number_of, read_moment
-from tornado_rt.web import ApiHandler
 from tornado_rt.work.texts import phrase
 
 MAX_PAGE_SIZE = 200

@@ -6,13 +6,13 @@ from typing import Any
 import attrs
 
 from settings import Settings
+from tornado_rt.api import ApiHandler
 from tornado_rt.auth import USER_ID_LENGTH, make_token
 from tornado_rt.bounds import name_of
 from tornado_rt.credentials import SESSION_COOKIE, find_credential
 from tornado_rt.demo import asks_directly
 from tornado_rt.problems import Problem
 from tornado_rt.tickets import Tickets
-from tornado_rt.web import ApiHandler
 from tornado_rt.work.texts import phrase
 
 DEMO_USERS = ["alice", "bob", "carol", "dave"]

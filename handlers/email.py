@@ -16,10 +16,10 @@ from services.email import (
     check_address,
     is_address,
 )
+from tornado_rt.api import ApiHandler
 from tornado_rt.auth import ADMIN, USER_ID_LENGTH
 from tornado_rt.bounds import OutOfBounds, check_name
 from tornado_rt.problems import Problem
-from tornado_rt.web import ApiHandler
 
 TOKEN_LENGTH = 2000
 USER = "([^/]+)"

@@ -18,6 +18,7 @@ from services.notifications.requests import (
 )
 from services.notifications.sending import BroadcastRequest, SendRequest
 from services.tasks import TaskService
+from tornado_rt.api import ApiHandler
 from tornado_rt.auth import ADMIN, PUBLISH
 from tornado_rt.bounds import OutOfBounds
 from tornado_rt.feed import Feed
@@ -25,7 +26,6 @@ from tornado_rt.json_body import parse, structure
 from tornado_rt.problems import Problem
 from tornado_rt.sockets import RealtimeSocket
 from tornado_rt.streams import EventStreamHandler
-from tornado_rt.web import ApiHandler
 from tornado_rt.work.texts import phrase
 
 # Query arguments by what they are; a list may be repeated or have commas.

@@ -2,9 +2,10 @@
 
 from collections.abc import Awaitable, Callable
 
+from tornado_rt.api import ApiHandler
 from tornado_rt.metrics import Metrics
 from tornado_rt.problems import Problem
-from tornado_rt.web import ApiHandler, BaseHandler
+from tornado_rt.web import BaseHandler
 from tornado_rt.work.texts import phrase
 
 

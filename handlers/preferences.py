@@ -3,7 +3,7 @@
 from typing import Any
 
 from services.notifications.preferences import Preferences, PreferencesStore
-from tornado_rt.web import ApiHandler
+from tornado_rt.api import ApiHandler
 
 
 class PreferencesApiHandler(ApiHandler):

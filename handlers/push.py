@@ -7,8 +7,8 @@ from tornado.routing import URLSpec
 
 from handlers.page import STATIC, AssetHandler
 from services.push import SubscriptionDraft, Subscriptions
+from tornado_rt.api import ApiHandler
 from tornado_rt.bounds import name_of
-from tornado_rt.web import ApiHandler
 
 ENDPOINT_LENGTH = 2000
 KEY_LENGTH = 200

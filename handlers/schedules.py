@@ -7,10 +7,10 @@ import re
 from handlers.tasks import NAME_LENGTH, once_of, task_links
 from services.finding import EVERYBODY
 from services.schedules import ScheduleService
+from tornado_rt.api import ApiHandler
 from tornado_rt.auth import ADMIN
 from tornado_rt.json_body import parse
 from tornado_rt.problems import Problem
-from tornado_rt.web import ApiHandler
 from tornado_rt.work.texts import phrase
 
 PAGE_SIZE = 100

@@ -14,6 +14,7 @@ from services.operating import Operator
 from services.progress import PlanBook
 from services.queue import By, Once, QueueService, Task, TaskState
 from services.tasks import TaskService
+from tornado_rt.api import ApiHandler
 from tornado_rt.auth import ADMIN, Identity
 from tornado_rt.bounds import OutOfBounds, check_name, number_of, read_moment
 from tornado_rt.feed import Feed
@@ -21,7 +22,7 @@ from tornado_rt.json_body import parse
 from tornado_rt.problems import Problem
 from tornado_rt.sockets import RealtimeSocket
 from tornado_rt.streams import EventStreamHandler
-from tornado_rt.web import ApiHandler, BaseHandler
+from tornado_rt.web import BaseHandler
 from tornado_rt.work.texts import phrase
 
 PAGE_SIZE = 50

@@ -11,13 +11,13 @@ from services.progress import PlanBook
 from services.queue import By, QueueService
 from services.tasks import TaskService
 from services.topics import PublishRequest, TopicService, check_topic, matches
+from tornado_rt.api import ApiHandler
 from tornado_rt.auth import ADMIN, PUBLISH, Identity
 from tornado_rt.bounds import OutOfBounds
 from tornado_rt.feed import Feed
 from tornado_rt.limits import Limits
 from tornado_rt.problems import Problem
 from tornado_rt.protocol import ADMIN_TOPIC, TASKS
-from tornado_rt.web import ApiHandler
 from tornado_rt.work.texts import phrase
 
 ME = "me"

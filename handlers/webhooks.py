@@ -1,8 +1,8 @@
 """`/api/webhooks`: what tells programs of others of events."""
 
 from services.webhooks import RedeliverRequest, WebhookRequest, WebhookService
+from tornado_rt.api import ApiHandler
 from tornado_rt.auth import ADMIN
-from tornado_rt.web import ApiHandler
 
 
 class WebhookApiHandler(ApiHandler):

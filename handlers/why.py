@@ -2,7 +2,7 @@
 
 from handlers.tasks import owner_of
 from services.why import WhyService
-from tornado_rt.web import ApiHandler
+from tornado_rt.api import ApiHandler
 
 
 class WhyHandler(ApiHandler):

@@ -19,6 +19,7 @@ from services.remote import (
     WorkRequest,
     items_of,
 )
+from tornado_rt.api import ApiHandler
 from tornado_rt.auth import WORK, Identity
 from tornado_rt.feed import Action
 from tornado_rt.frames import FrameReader, Opcode
@@ -27,7 +28,6 @@ from tornado_rt.json_body import check_integers, check_size, parse, structure
 from tornado_rt.problems import Problem
 from tornado_rt.protocol import ClientMessageType, CloseCode, Message, MessageType
 from tornado_rt.sockets import SocketConnection, SocketHandler
-from tornado_rt.web import ApiHandler
 
 # Tasks of one frame together [B]; one that is larger has a frame of its own.
 FRAME_BYTES = 262_144

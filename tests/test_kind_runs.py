@@ -491,7 +491,7 @@ async def test_every_door_keeps_the_same_values(
     redis: Redis, queue: QueueService, place: Place
 ) -> None:
     """As a result, as a once-result and as a state; in a worker and in the tests of an author."""
-    place = place.changed(settings=place.settings.changed(task_result_bytes=262_144))
+    place = attrs.evolve(place, settings=place.settings.changed(task_result_bytes=262_144))
     values = range(len(kind_deeds.VALUES))
     deeds = [(number, what) for number in values for what in ("returns", "keeps", "stores")]
     async with working(redis, queue, place.targets):

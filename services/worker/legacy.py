@@ -34,9 +34,10 @@ from tornado_rt.work.attempts.link import Link
 from tornado_rt.work.attempts.process import TaskProcesses, end_badly, read_ending
 from tornado_rt.work.attempts.target import BadParams, Rules
 from tornado_rt.work.attempts.threads import LoopWaiter, run_in_thread
+from tornado_rt.work.awaiting import settled
 from tornado_rt.work.forecast import Forecast
 from tornado_rt.work.handlers import is_async
-from tornado_rt.work.run import NO_STATE, settled
+from tornado_rt.work.run import NO_STATE
 
 Handler = Callable[[AnalysisTask, RedisProgressTracker], Awaitable[Any]]
 

@@ -12,15 +12,13 @@ from tornado_rt.work.run import (
     MAX_MESSAGE_LENGTH,
     MOST_STATE_BYTES,
     WAITING,
-    Nowhere,
     Run,
-    Sink,
-    Told,
-    first_fragment,
 )
+from tornado_rt.work.sink import Nowhere, Sink, Told
 from tornado_rt.work.submitting import Submission
 from tornado_rt.work.sync_run import SyncRun
 from tornado_rt.work.values import clean_line, clean_text
+from tornado_rt.work.waiting import first_fragment
 
 __all__ = [
     "MAX_MESSAGE_LENGTH",

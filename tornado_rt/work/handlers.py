@@ -10,8 +10,9 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from tornado_rt.work.awaiting import settled
 from tornado_rt.work.errors import Retry
-from tornado_rt.work.run import Run, settled
+from tornado_rt.work.run import Run
 
 
 def fault_of(function: object) -> str | None:

@@ -2,14 +2,12 @@
 
 import asyncio
 import functools
-import inspect
 import os
 import threading
 import time
 from collections.abc import (
     AsyncIterable,
     Callable,
-    Generator,
     Iterable,
     Iterator,
     Mapping,
@@ -18,17 +16,19 @@ from collections.abc import (
 from concurrent import futures
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from tornado_rt.work.awaiting import Turn, as_timeout, settled
 from tornado_rt.work.clock import iso_now
 from tornado_rt.work.course import Course, as_count, as_fraction
-from tornado_rt.work.errors import LeaseLost, NotSubmitted
+from tornado_rt.work.errors import LeaseLost
 from tornado_rt.work.forecast import Estimate, Forecast
 from tornado_rt.work.inside import Doing, Tracked
 from tornado_rt.work.kept import as_kept
 from tornado_rt.work.notes import Question, as_note, as_question
 from tornado_rt.work.once import OnceResults
 from tornado_rt.work.plan import MAX_STEP_LENGTH, Plan, Step, StepPath, Steps, plan_of
+from tornado_rt.work.sink import Nowhere, Sink, Told
 from tornado_rt.work.submitting import ID_BYTES, Ordinals, Submission, submission
 from tornado_rt.work.timekeeper import (
     NOTHING_KNOWN,
@@ -46,7 +46,6 @@ from tornado_rt.work.values import (
     clean_line,
     clean_text,
     is_count,
-    is_number,
     json_of,
     require,
 )
@@ -60,79 +59,7 @@ MOST_STATE_BYTES = 65_536
 MOST_FAULT = 300
 WAITING = "Waiting"
 
-# Most values are of these types. That they cannot be awaited is found faster here.
-SETTLED = {type(None), bool, int, float, str, bytes, list, tuple, dict}
-
 T = TypeVar("T")
-
-
-class Turn(Protocol):
-    """A lock, of a loop or of threads."""
-
-    def locked(self) -> bool:
-        """Say whether somebody has it."""
-
-
-class Told:
-    """A report that was accepted. It can be awaited or ignored."""
-
-    def __await__(self) -> Generator[None, None, None]:
-        yield from ()
-
-
-class Sink(Protocol):
-    """Where a run's reports go: to a loop, out of a thread or a process, into a test."""
-
-    def report(self, run: "Run") -> None:
-        """Send the run's `fragment()` and `encoded_state()` soon; called at every change.
-
-        Any thread may call it. It may end the handler by raising LeaseLost or CancelledError.
-        """
-
-    def check(self) -> None:
-        """Raise what `report` would raise: then nobody waits for the handler any more."""
-
-    async def keep(self, name: str, value: bytes) -> None:
-        """Keep a once-result before returning. Raise LeaseLost."""
-
-    async def notify(self, title: str, content: str | None, severity: str) -> None:
-        """Send a notification to the task's user. Raise LeaseLost."""
-
-    async def ask(self, question: Question, timeout: float | None) -> bytes | None:
-        """Ask the task's user; return the answer (JSON), None after `timeout` seconds.
-
-        The answer is kept as a once-result. Raise LeaseLost.
-        """
-
-    async def submit(self, submission: Submission) -> str:
-        """Submit a task, or find the one that has this name already; return its id.
-
-        The id is kept as a once-result. Raise NotSubmitted, LeaseLost.
-        """
-
-
-class Nowhere:
-    """The sink of a run that nobody watches."""
-
-    def report(self, run: "Run") -> None:
-        """Do nothing."""
-
-    def check(self) -> None:
-        """Do nothing."""
-
-    async def keep(self, name: str, value: bytes) -> None:
-        """Do nothing."""
-
-    async def notify(self, title: str, content: str | None, severity: str) -> None:
-        """Do nothing."""
-
-    async def ask(self, question: Question, timeout: float | None) -> bytes | None:
-        """Say that nobody answers."""
-        return None
-
-    async def submit(self, submission: Submission) -> str:
-        """Say that nobody takes it."""
-        raise NotSubmitted("nobody takes the tasks of this run", 503)
 
 
 # The state of a run that has stored none.
@@ -700,32 +627,9 @@ class Run:
         self._message = clean_text(message, MAX_MESSAGE_LENGTH)
 
 
-async def settled(value: Any) -> Any:
-    """Return a value; await it first, as long as it can be awaited."""
-    while type(value) not in SETTLED and inspect.isawaitable(value):
-        value = await value
-    return value
-
-
-def as_timeout(seconds: float | None) -> float | None:
-    """Return how long somebody is waited for [s]; None: as long as it takes. Raise ValueError."""
-    if seconds is None:
-        return None
-    require(is_number(seconds, 0), f"a timeout is a number of seconds, not {seconds!r:.100}")
-    return float(seconds)
-
-
 def ended_text(task_id: str) -> str:
     """Return what is said to a handler that reports too late."""
     return f"the attempt at task {task_id} has ended"
-
-
-def first_fragment(
-    plan: Plan | None, expected_seconds: float | None, forecast: Forecast | None = None
-) -> bytes:
-    """Return the fragment of a waiting task: nothing done, its plan, and how long it will take."""
-    shown = {**_first_snapshot(plan, expected_seconds, forecast), "updated_at": iso_now()}
-    return json_of(shown)[1:-1]
 
 
 # Many tasks of a kind end without a report.
@@ -735,15 +639,3 @@ def _all_done(plan: Plan | None) -> Mapping[str, Any]:
     course = Course(plan)
     course.end(())
     return course.shown()
-
-
-# Many tasks of a kind are submitted.
-@functools.lru_cache(maxsize=256)
-def _first_snapshot(
-    plan: Plan | None, expected_seconds: float | None, forecast: Forecast | None
-) -> Mapping[str, Any]:
-    run = Run(plan=plan, expected_seconds=expected_seconds, forecast=forecast, clock=lambda: 0.0)
-    shown = run.snapshot()
-    # Each waiting task has it: the times of its steps wait for its start.
-    shown.pop("usual", None)
-    return shown

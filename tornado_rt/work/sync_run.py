@@ -6,8 +6,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
+from tornado_rt.work.awaiting import as_timeout, settled
 from tornado_rt.work.notes import as_note, as_question
-from tornado_rt.work.run import Run, Sink, as_timeout, settled
+from tornado_rt.work.run import Run
+from tornado_rt.work.sink import Sink
 from tornado_rt.work.submitting import submission
 from tornado_rt.work.values import require
 

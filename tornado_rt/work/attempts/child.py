@@ -28,9 +28,10 @@ from tornado_rt.work.attempts.runs import make_run, read_params
 from tornado_rt.work.attempts.target import Rules
 from tornado_rt.work.attempts.threads import running_loop
 from tornado_rt.work.attempts.tracing import Carried
+from tornado_rt.work.awaiting import settled
 from tornado_rt.work.forecast import Forecast
 from tornado_rt.work.handlers import call
-from tornado_rt.work.run import NO_STATE, settled
+from tornado_rt.work.run import NO_STATE
 from tornado_rt.work.submitting import read_refusal
 
 log = structlog.get_logger(__name__)

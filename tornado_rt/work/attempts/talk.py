@@ -15,10 +15,10 @@ from tornado_rt.work.attempts.models import Kept
 from tornado_rt.work.attempts.process import end_badly, read_ending
 from tornado_rt.work.attempts.target import Rules
 from tornado_rt.work.attempts.told_run import ToldRun
+from tornado_rt.work.awaiting import as_timeout
 from tornado_rt.work.forecast import Forecast
 from tornado_rt.work.notes import as_note, as_question
 from tornado_rt.work.once import MAX_ONCE_LENGTH
-from tornado_rt.work.run import as_timeout
 from tornado_rt.work.submitting import ID_BYTES, refusal_of
 from tornado_rt.work.values import json_of, require
 
