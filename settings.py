@@ -5,7 +5,9 @@ file named by `RT_CONFIG` (table `[tornado_rt]`), else from the default here. A 
 commas. For every limit 0 means none.
 
 `WrittenSettings` has all settings side by side, as they are written there. `Settings` has the same
-ones in groups, as the code reads them. The module is long because each setting stands here once.
+ones in groups, as the code reads them.
+
+It is long because each setting stands here once, with its bounds.
 """
 
 import difflib
@@ -230,7 +232,10 @@ class Group:
 
 @attrs.frozen(kw_only=True, slots=False)
 class ServerSettings(Group):
-    """Where the server listens, what it serves, and how it stops."""
+    """Where the server listens, what it serves, and how it stops.
+
+    It is wide because each setting of the group is a field.
+    """
 
     title: ClassVar[str] = "Server"
 
@@ -346,7 +351,10 @@ class TracingSettings(Group):
 
 @attrs.frozen(kw_only=True, slots=False)
 class StoreSettings(Group):
-    """Redis and MongoDB: of one's own, or embedded."""
+    """Redis and MongoDB: of one's own, or embedded.
+
+    It is wide because each setting of the group is a field.
+    """
 
     title: ClassVar[str] = "Stores"
 
@@ -409,7 +417,10 @@ class StoreSettings(Group):
 
 @attrs.frozen(kw_only=True, slots=False)
 class AuthSettings(Group):
-    """The tokens that count, and the names of their claims."""
+    """The tokens that count, and the names of their claims.
+
+    It is wide because each setting of the group is a field.
+    """
 
     title: ClassVar[str] = "Tokens"
 
@@ -468,7 +479,10 @@ class AuthSettings(Group):
 
 @attrs.frozen(kw_only=True, slots=False)
 class ConnectionSettings(Group):
-    """Bounds of TCP connections and of HTTP requests."""
+    """Bounds of TCP connections and of HTTP requests.
+
+    It is wide because each setting of the group is a field.
+    """
 
     title: ClassVar[str] = "Connections"
 
@@ -529,7 +543,10 @@ class ConnectionSettings(Group):
 
 @attrs.frozen(kw_only=True, slots=False)
 class StreamSettings(Group):
-    """Bounds and paces of WebSockets and event streams, and of what they follow."""
+    """Bounds and paces of WebSockets and event streams, and of what they follow.
+
+    It is wide because each setting of the group is a field.
+    """
 
     title: ClassVar[str] = "WebSockets and event streams"
 
@@ -581,7 +598,10 @@ class StreamSettings(Group):
 
 @attrs.frozen(kw_only=True, slots=False)
 class QueueSettings(Group):
-    """Order, limits and memory of the queue."""
+    """Order, limits and memory of the queue.
+
+    It is wide because each setting of the group is a field.
+    """
 
     title: ClassVar[str] = "Queue"
 
@@ -690,7 +710,10 @@ class TaskSettings(Group):
 
 @attrs.frozen(kw_only=True, slots=False)
 class WorkerSettings(Group):
-    """Workers: inside the server, in a process of their own, and elsewhere."""
+    """Workers: inside the server, in a process of their own, and elsewhere.
+
+    It is wide because each setting of the group is a field.
+    """
 
     title: ClassVar[str] = "Workers"
 
@@ -911,6 +934,8 @@ class Settings:
 
     A setting has one name everywhere: `settings.server.port` is `--port` and `RT_PORT`.
     `Settings(port=0)` and `settings.changed(port=0)` take settings by these names.
+
+    It is wide because it has a field for each group.
     """
 
     server: ServerSettings

@@ -1,4 +1,7 @@
-"""Tasks of any kind: one verb a request, between the kinds and the queue."""
+"""Tasks of any kind: one verb a request, between the kinds and the queue.
+
+It is long because it has a verb for each request about tasks and batches.
+"""
 
 import asyncio
 import time

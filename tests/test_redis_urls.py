@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError, ConnectionError, RedisError, TimeoutError
+from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from tests.certificates import make_certificate
 from tests.faults.system import open_client
@@ -50,7 +52,7 @@ async def answers(url: str) -> bool:
 
 
 async def takes_a_write(url: str) -> bool:
-    with contextlib.suppress(TimeoutError):
+    with contextlib.suppress(RedisTimeout):
         async with open_redis(url) as redis:
             return bool(await redis.set("{rt}:k", "v"))
     return False
@@ -60,7 +62,7 @@ async def is_refused(url: str, reason: str) -> bool:
     """Say whether the server is refused for this; another reason is tried again."""
     try:
         await takes_a_write(url)
-    except ConnectionError as error:
+    except RedisConnectionError as error:
         return reason in str(error)
     return False
 
@@ -93,7 +95,7 @@ async def test_cluster_with_a_password(tmp_path: Path) -> None:
         # The first of the addresses may be dead.
         nobody = f"127.0.0.1:{free_port()}"
         assert await answers(f"redis+cluster://:{ENCODED}@{nobody},{node.address}")
-        with pytest.raises(ConnectionError, match="nobody knows the master"):
+        with pytest.raises(RedisConnectionError, match="nobody knows the master"):
             await answers(f"redis+cluster://{node.address}")
 
 
@@ -121,9 +123,9 @@ async def test_sentinel_with_passwords_of_both(tmp_path: Path) -> None:
         await sentinel.listening()
         url = f"redis+sentinel://:{ENCODED}@{sentinel.address}"
         assert await answers(f"{url}/{SERVICE}/2?sentinel_password=other")
-        with pytest.raises(ConnectionError, match="nobody knows the master"):
+        with pytest.raises(RedisConnectionError, match="nobody knows the master"):
             await answers(f"{url}/{SERVICE}/2")
-        with pytest.raises(ConnectionError, match="knows none"):
+        with pytest.raises(RedisConnectionError, match="knows none"):
             await answers(f"{url}/another/2?sentinel_password=other")
         with pytest.raises(AuthenticationError):
             await answers(f"redis+sentinel://{sentinel.address}/{SERVICE}?sentinel_password=other")
@@ -222,7 +224,7 @@ async def test_connection_that_opens_while_the_pool_closes_is_closed_too(
         asked = [asyncio.create_task(redis.ping()) for _ in range(3)]
         await asyncio.sleep(0)
     for one in await asyncio.gather(*asked, return_exceptions=True):
-        assert isinstance(one, ConnectionError), one
+        assert isinstance(one, RedisConnectionError), one
     pool: Any = redis.connection_pool
     assert not any(one.is_connected for one in pool._available_connections)
     assert not pool._in_use_connections

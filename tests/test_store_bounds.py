@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 from pymongo.errors import NetworkTimeout, ServerSelectionTimeoutError
 from redis.asyncio import Redis
-from redis.exceptions import TimeoutError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from services.deliveries.running import RETRY_SECONDS, delivery_targets
 from services.deliveries.service import DeliveryKind
@@ -52,7 +52,7 @@ async def test_redis_that_is_silent_is_given_up_after_the_time_of_the_setting() 
         stores = StoreSettings(redis_answer_seconds=0.3)
         async with open_redis(f"redis://127.0.0.1:{port}", stores=stores) as redis:
             begin = time.monotonic()
-            with pytest.raises(TimeoutError):
+            with pytest.raises(RedisTimeout):
                 await redis.ping()
             assert 0.3 <= time.monotonic() - begin < default("redis_answer_seconds")
 
@@ -66,7 +66,7 @@ async def test_pool_of_redis_has_as_many_connections_as_the_setting_says(
         held = [asyncio.create_task(redis.blpop(["nothing"], 0.9)) for _ in range(4)]
         pool = redis.connection_pool
         await until(lambda: len(pool._in_use_connections) == 4)
-        with pytest.raises(TimeoutError, match=r"no connection within 0\.2 s"):
+        with pytest.raises(RedisTimeout, match=r"no connection within 0\.2 s"):
             await redis.ping()
         assert await asyncio.gather(*held) == [None] * 4
 

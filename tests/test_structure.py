@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from tools.figures import large_classes, large_modules
+
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("tornado_rt", "handlers", "services", "settings", "run")
 
@@ -71,3 +73,29 @@ def test_tests_wait_by_one_helper() -> None:
     hanging = {tests / "deeds.py", tests / "kind_deeds.py", *(tests / "jobs").glob("*.py")}
     waiting = set(sources("tests")) - hanging
     assert [place for path in sorted(waiting) for place in waiting_loops(path)] == []
+
+
+def test_large_modules_and_classes_say_why_they_are() -> None:
+    """Over 350 lines, 20 public methods or 12 fields: by a sentence of `tools.figures.REASONS`."""
+    large = [*large_modules(ROOT), *large_classes(ROOT)]
+    assert large
+    assert [f"{one.name}: {one.size}" for one in large if not one.has_reason] == []
+
+
+def test_only_what_speaks_http_imports_the_base_of_endpoints() -> None:
+    endpoints = {"api", "app", "embedding", "listener", "sockets", "streams"}
+    found = importers("tornado_rt.web", sources("tornado_rt", "handlers", "services"))
+    outside = {path for path in found if not path.startswith("handlers/")}
+    assert outside <= {f"tornado_rt/{name}.py" for name in endpoints}
+
+
+def test_sets_of_errors_stand_once() -> None:
+    """Each set of errors of a store that pass has one name."""
+    text = "\n".join(path.read_text() for path in sources("tornado_rt", "handlers", "services"))
+    sets = [
+        frozenset(names.replace(" ", "").split(","))
+        for names in re.findall(
+            r"^[A-Z_]+ = \(((?:\w+, ?)*PyMongoError[\w, ]*)\)$", text, re.MULTILINE
+        )
+    ]
+    assert len(sets) == len(set(sets)) >= 3

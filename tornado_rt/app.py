@@ -1,4 +1,7 @@
-"""The composition root: opens every part in order, and closes them in reverse."""
+"""The composition root: opens every part in order, and closes them in reverse.
+
+It is long because it is the composition root: the one module that knows all the parts.
+"""
 
 import asyncio
 import contextlib

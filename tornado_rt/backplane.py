@@ -9,6 +9,8 @@ answers of one handshake break it: so nothing is sent before the handshake is ov
 
 A probe that this process publishes to itself shows every second that Redis answers and that the
 subscription brings what is published.
+
+It is long because the reader, the probe and the repair share the state of one connection.
 """
 
 import asyncio
@@ -25,7 +27,8 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 
 from tornado_rt.batcher import Batcher
 from tornado_rt.jobs import Jobs
@@ -242,7 +245,7 @@ class Backplane:
     def _connected_pubsub(self) -> PubSub:
         connection: Any = None if self._pubsub is None else self._pubsub.connection
         if self._pubsub is None or not connection.is_connected:
-            raise ConnectionError("there is no subscription now")
+            raise RedisConnectionError("there is no subscription now")
         return self._pubsub
 
     async def _open(self) -> PubSub:

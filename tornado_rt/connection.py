@@ -47,6 +47,8 @@ class Connection(Wire):
     """One open socket or stream of a user.
 
     There may be tens of thousands, most of them idle: it holds no more than it needs.
+
+    It is wide because the hub, the heartbeats, the wire and its endpoint each call a part of it.
     """
 
     __slots__ = (

@@ -45,6 +45,8 @@ class Core:
 
     `redis` has the queue and all messages, `shared` the registry of connections and the tickets: in
     a cluster two slots, and so two nodes.
+
+    It is wide because each part that both kinds of processes have is a field.
     """
 
     settings: Settings

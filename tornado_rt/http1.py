@@ -4,6 +4,8 @@ Tornado parses and writes. It closes without an answer when headers are too larg
 a body is still coming, which resets the connection before its client has read the answer. So one
 request is read here: its head within a bound, its body until somebody has answered; then the rest
 is read and dropped for a while, so that the answer arrives (RFC 9112 section 9.6).
+
+It is long because one class reads a request in all its forms; its parts would share each field.
 """
 
 import asyncio

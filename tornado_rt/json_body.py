@@ -2,6 +2,8 @@
 
 A list's length is looked at before its items, an object's names before its values, and an integer
 is never taken for a string. The reported faults are always few and short.
+
+It is long because the readers of all types call each other.
 """
 
 import functools

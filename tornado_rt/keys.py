@@ -3,6 +3,8 @@
 One secret and the one before it, public keys from a file, or those that an identity provider
 publishes. The provider's
 are fetched when one is needed, once for all who wait, and stay in use while it is down.
+
+It is long because keys of files, of key sets and of secrets pass the same checks.
 """
 
 import asyncio

@@ -3,6 +3,8 @@
 The envelope `{"type", "data", "id"?}` is the text frame of a WebSocket and the message on a Redis
 channel, byte for byte. The Lua scripts of the services write the same envelope. A connection of
 many topics adds `topic`, and `ref` when it answers a request that was named.
+
+It is long because the whole wire protocol stands in one place, for the clients and documents too.
 """
 
 import re

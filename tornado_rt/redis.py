@@ -10,10 +10,11 @@
 
 With the last two each connection goes to the server that is the master when it is made. One that
 finds another master is closed and made again, and so are all others to the old master.
+
+It is long because each form of an address has its way to the master, over one pool.
 """
 
 import asyncio
-import builtins
 import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -31,7 +32,6 @@ from redis.driver_info import DriverInfo
 from redis.exceptions import (
     AskError,
     ClusterDownError,
-    ConnectionError,
     DataError,
     MovedError,
     NoScriptError,
@@ -39,9 +39,10 @@ from redis.exceptions import (
     ReadOnlyError,
     RedisError,
     ResponseError,
-    TimeoutError,
     TryAgainError,
 )
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from settings import StoreSettings
 from tornado_rt.store_urls import without_credentials
@@ -51,6 +52,7 @@ from tornado_rt.store_urls import without_credentials
 MAINTENANCE_SECONDS = 60.0
 # It is no setting: each repetition adds its own wait to that of the caller.
 RETRIES = 2
+BACKOFF = ExponentialWithJitterBackoff(base=0.05, cap=0.3)
 # Longest wait for one node's word on the master [s]: two nodes may be silent within our time.
 GUIDE_SECONDS = 0.25
 DEFAULTS = StoreSettings()
@@ -126,11 +128,11 @@ class _Pool(BlockingConnectionPool):
         try:
             async with asyncio.timeout(self.timeout):
                 connection: Any = await super().get_connection(*arguments, **named)  # type: ignore[no-untyped-call]
-        except builtins.TimeoutError as error:
-            raise TimeoutError(f"no connection within {self.timeout:g} s") from error
+        except TimeoutError as error:
+            raise RedisTimeout(f"no connection within {self.timeout:g} s") from error
         if self.is_closed:
             await self.release(connection)
-            raise ConnectionError("the pool was closed")
+            raise RedisConnectionError("the pool was closed")
         return connection
 
     async def release(self, connection: Any) -> None:
@@ -158,7 +160,7 @@ async def _is_ready(connection: Any) -> bool:
     """Say whether a connection is open, with nothing left to read from the command before."""
     try:
         return connection.is_connected and not await connection.can_read()
-    except ConnectionError:
+    except RedisConnectionError:
         return False
 
 
@@ -177,7 +179,7 @@ def _sender(connection: Any) -> Callable[..., Awaitable[None]]:
         if check_health:
             await connection.check_health()
         if not connection.is_connected:
-            raise ConnectionError("the connection was lost before the command was sent")
+            raise RedisConnectionError("the connection was lost before the command was sent")
         whole = command.encode() if isinstance(command, str) else command
         try:
             writer = connection._writer
@@ -190,10 +192,10 @@ def _sender(connection: Any) -> Callable[..., Awaitable[None]]:
         except BaseException as error:
             # A command that was sent in part cannot be continued.
             await connection.disconnect(nowait=True)
-            if isinstance(error, builtins.TimeoutError):
-                raise TimeoutError("timeout writing to the socket") from None
+            if isinstance(error, TimeoutError):
+                raise RedisTimeout("timeout writing to the socket") from None
             if isinstance(error, OSError):
-                raise ConnectionError(f"error writing to the socket: {error}") from error
+                raise RedisConnectionError(f"error writing to the socket: {error}") from error
             raise
 
     return send_packed_command
@@ -241,7 +243,7 @@ class _Master:
             if address is not None:
                 return address
             errors.append(f"{host}:{port} knows none")
-        raise ConnectionError(f"nobody knows the master: {', '.join(errors)}")
+        raise RedisConnectionError(f"nobody knows the master: {', '.join(errors)}")
 
     @contextlib.asynccontextmanager
     async def _connected(self, host: str, port: int) -> AsyncIterator[Send]:
@@ -279,7 +281,7 @@ class _MasterConnection(Connection):
             return await super().read_response(*arguments, **named)
         except (MovedError, ReadOnlyError) as error:
             await self.disconnect()
-            raise ConnectionError(f"the master is another: {error}") from error
+            raise RedisConnectionError(f"the master is another: {error}") from error
 
 
 class _MasterTlsConnection(_MasterConnection, SSLConnection):
@@ -350,7 +352,9 @@ async def open_redis(
         socket_connect_timeout=stores.redis_connect_seconds,
         socket_timeout=answer_seconds or stores.redis_answer_seconds,
         driver_info=DRIVER,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.3), RETRIES, (ConnectionError,)),
+        retry=Retry(
+            ExponentialWithJitterBackoff(base=0.05, cap=0.3), RETRIES, (RedisConnectionError,)
+        ),
     )
     client = Redis.from_pool(pool)
     try:

@@ -5,6 +5,8 @@ stream is: an open socket is its stream and one small object, and what a client 
 `frames`. It is read no faster than it is answered: one action at a time, a bounded number of
 messages a second, a few milliseconds of frames a turn. Frames beyond that wait in the client's
 kernel and ours; nothing is lost.
+
+It is long because the handshake, the reading and the closing of a socket share its state.
 """
 
 import abc

@@ -3,6 +3,8 @@
 Both keep their data under one folder. The lock on that folder is inherited by the children, so it
 is free only when the last of them is gone: a restart after a SIGKILL cannot meet a store that still
 writes.
+
+It is long because both embedded stores are started, watched and stopped by the same steps.
 """
 
 import asyncio

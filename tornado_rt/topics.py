@@ -2,6 +2,8 @@
 
 A message names its topic. On a socket each topic has its own cursor. An event stream has one id
 that holds the cursors of all its topics, since a reader remembers only the last one.
+
+It is long because sockets and streams of many topics share the same rules.
 """
 
 import asyncio

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import attrs
+from pymongo.errors import PyMongoError
+from redis.exceptions import RedisError
 
 from tornado_rt.work.texts import phrase
 
@@ -21,6 +23,10 @@ class NoTurn(Exception):
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+# Errors of a store that pass; every other error is the fault of what is stored.
+OUTAGES = (RedisError, PyMongoError, OSError, NoTurn)
 
 
 class TooManyWaiting(NoTurn):

@@ -1,4 +1,7 @@
-"""The base of every HTTP endpoint: identity, bounds, headers, and problem documents."""
+"""The base of every HTTP endpoint: identity, bounds, headers, and problem documents.
+
+It is long because each request passes all of it, from its head to its problem document.
+"""
 
 import asyncio
 import functools
@@ -82,6 +85,8 @@ class BaseHandler(RequestHandler):
     """Identity and problem documents, for every endpoint. A body is passed over, within a bound.
 
     `limited`: requests count towards the rate of their address; `identifies`: credentials are read.
+
+    It is wide because most of its methods are hooks that Tornado calls.
     """
 
     limited = True

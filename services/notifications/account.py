@@ -7,6 +7,8 @@ written with the next operation, or a moment later when none comes. The account'
 with each of these writes and is odd while the last operation is not written into the account, so
 that a stamp is all that a condition has to name. A process that finds an operation which another
 left half done does the rest: each of its steps may be done again.
+
+It is long because an account is read from any hand's document, field by field.
 """
 
 import math
@@ -203,6 +205,8 @@ class Account:
     `version` is the number of the last change, `seq` the highest place in the list, `trimmed_seq`
     the highest one that the quota took, `floor` the version up to which devices that were away
     cannot be told any more what went. `is_whole` is False when numbers were lost.
+
+    It is wide because it is the document of an account.
     """
 
     user_id: str

@@ -3,6 +3,8 @@
 A batch takes the users who wait in turns, so that one who asks for much holds up nobody. It reads
 their accounts, applies their intents to a ledger each, and does one operation for each user. When
 another process was first with one of them, that user's intents go into the next batch.
+
+It is long because the steps of a commit share the operation that they may have to repeat.
 """
 
 import asyncio

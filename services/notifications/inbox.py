@@ -3,6 +3,8 @@
 The places in the list (`seq`) are dense as a rule. So a page is a window over them, and where a
 window finds too few, the next one below is wider. A list and its counts are of one version: a
 change meanwhile makes it be read again.
+
+It is long because the three ways to read a page share its windows.
 """
 
 import asyncio

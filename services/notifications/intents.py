@@ -1,6 +1,8 @@
 """Intents: callers want changes of one user's notifications, each applied to a ledger.
 
 An intent is applied again when another process was first: it changes the ledger alone.
+
+It is long because each change of an inbox is a class here.
 """
 
 import hashlib

@@ -27,6 +27,8 @@ class Query:
     """`before` is a place that an earlier page gave, or an id; `page` counts from 1.
 
     `words` must all stand in the title, in any order and case. `since` is included, `until` is not.
+
+    It is wide because each filter of a list is a field.
     """
 
     state: State = State.INBOX

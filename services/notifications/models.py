@@ -150,6 +150,8 @@ class Notification:
     """A stored notification. `seq` orders those of one user; a renewed one takes a new number.
 
     The one with the highest number stands at the top of the list.
+
+    It is wide because it is the document of a notification.
     """
 
     id: str

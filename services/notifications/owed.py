@@ -13,15 +13,13 @@ from typing import Any, Protocol
 import attrs
 import structlog
 from bson import ObjectId
-from pymongo.errors import PyMongoError
-from redis.exceptions import RedisError
 
 from services.notifications.account import UNREAD, Account, Document
 from services.notifications.indexes import OWED
 from services.notifications.ledger import Ledger, News
 from services.notifications.models import Notification
 from services.notifications.preferences import Preferences
-from tornado_rt.turns import NoTurn
+from tornado_rt.turns import OUTAGES
 
 log = structlog.get_logger(__name__)
 
@@ -30,8 +28,6 @@ LEFT_SECONDS = 10.0
 RETRY_SECONDS = 1.0
 # Most debts that are handed over at once.
 TOGETHER = 100
-# Errors that pass.
-OUTAGES = (RedisError, PyMongoError, OSError, NoTurn)
 
 
 class Event(StrEnum):

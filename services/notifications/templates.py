@@ -2,6 +2,8 @@
 
 The built-in ones are what the queue and the server tell. A setting replaces or adds some. All that
 is wrong with a template is found at start; what can be wrong later are the variables.
+
+It is long because reading, checking and filling a template know the same places.
 """
 
 import difflib

@@ -61,6 +61,8 @@ class Event:
 
     `result` is None where there is none, or none that can be read. `title`, `content` and
     `severity` are a note's or a question's.
+
+    It is wide because it has the fields of an entry.
     """
 
     event_id: str

@@ -15,7 +15,6 @@ from typing import Any
 
 import attrs
 import structlog
-from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
@@ -30,7 +29,7 @@ from services.webhooks import WebhookService
 from services.webhooks.sending import dropped
 from tornado_rt.metrics import Metrics
 from tornado_rt.tracing import within
-from tornado_rt.turns import NoTurn
+from tornado_rt.turns import OUTAGES, NoTurn
 
 log = structlog.get_logger(__name__)
 
@@ -48,8 +47,6 @@ CLAIM_MS = int(CLAIM_SECONDS * 1000)
 OURS_SECONDS = CLAIM_SECONDS / 2
 OURS_MS = int(OURS_SECONDS * 1000)
 BACKOFF_SECONDS = 1.0
-# Errors that pass; every other error is the entry's own.
-OUTAGES = (RedisError, PyMongoError, OSError, NoTurn)
 
 Fields = dict[bytes, bytes]
 

@@ -30,6 +30,8 @@ class PushParams:
     `withdraw_all`: all up to `version`. `tag`: what a newer one replaces on a screen, "" for the
     notification's id. `version`: that of the inbox. `at`: when it was made [s since the epoch], 0
     if unknown.
+
+    It is wide because each member of a push is a field.
     """
 
     user_id: str

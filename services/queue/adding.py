@@ -9,7 +9,8 @@ from typing import Any
 
 import attrs
 import orjson
-from redis.exceptions import ResponseError, TimeoutError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from services.queue.access import QueueAccess
 from services.queue.jobs import pack_job
@@ -201,7 +202,7 @@ class Adding(QueueAccess):
         while True:
             try:
                 return await self.scripts.run(name, **arguments)
-            except TimeoutError:
+            except RedisTimeout:
                 if time.monotonic() > until:
                     raise
             except ResponseError as error:

@@ -71,6 +71,8 @@ class TaskFacts:
     the bounds by the same codes, `rates` those of its kind. `rate_wait`: seconds until a rate lets
     it start. `running` are 200 at most. `users_before` and `own_before` stand before it, the first
     of its own are `own_ids`. `event_id` is that of its end.
+
+    It is wide because each fact that a script finds is a field.
     """
 
     task: Task

@@ -1,4 +1,7 @@
-"""The values that the queue takes and returns."""
+"""The values that the queue takes and returns.
+
+It is long because all values of the queue's verbs stand here.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime

@@ -31,6 +31,8 @@ class RemoteAttempt:
 
     `claim` has no parameters: nobody needs them here. `pool` are the kinds of the worker that it
     was claimed for. `told_plan` and `told_state` are what the queue has of both, None: unknown.
+
+    It is wide because it has the state of a run that is elsewhere.
     """
 
     claim: Claim

@@ -103,6 +103,8 @@ class Webhook:
     """A stored webhook. `owner`: a user, or "" for the application; times are since the epoch [s].
 
     `changed_at`: when it was made, enabled or disabled. `success_at`: when something last arrived.
+
+    It is wide because it is the document of a webhook.
     """
 
     id: str

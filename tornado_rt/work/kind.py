@@ -128,6 +128,8 @@ class Kind:
     longest wait [s]), until `max_attempts`. `expected_seconds`: expected duration of a task [s], a
     number or a function of the parameters. `schedules`: when tasks are made without a submission. A
     limit or timeout of 0 means none. Raise ValueError for an invalid argument.
+
+    It is wide because each option of a kind is a field.
     """
 
     name: str

@@ -1,4 +1,7 @@
-"""The run: how a handler reports, and keeps what is done."""
+"""The run: how a handler reports, and keeps what is done.
+
+It is long because a handler finds all its verbs in one class, which share one lock.
+"""
 
 import asyncio
 import functools
@@ -80,6 +83,8 @@ class Run:
     `most_bytes` bounds all of them together. `forecast`: what is known of tasks like this one; None
     knows `expected_seconds` alone. `clock`: in seconds. `trace` has the headers `traceparent` and
     `tracestate` of the trace that the task was sent in, nothing when none was recorded.
+
+    It is wide because each verb of a handler is a method.
     """
 
     # Made with the first task that is submitted: most handlers submit none.

@@ -1,4 +1,7 @@
-"""Follows how far an attempt is, and tells how long it still takes."""
+"""Follows how far an attempt is, and tells how long it still takes.
+
+It is long because the times of steps, tenths and the whole come from one state.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,7 @@
-"""The link of an attempt to the queue: reports and reads, also while that is away."""
+"""The link of an attempt to the queue: reports and reads, also while that is away.
+
+It is long because reports, questions and leases of an attempt share one lock and one order.
+"""
 
 import asyncio
 import contextlib

@@ -85,6 +85,8 @@ class Task:
     what enqueue and claim return. `attempts` are those that have ended. `used_seconds` is the time
     of all since the task was begun anew; it is read with a single task. `waiting_for` is the code
     of what holds a waiting task back, "" when nothing does.
+
+    It is wide because it is the record of a task, as the queue keeps it.
     """
 
     task_id: str

@@ -4,6 +4,8 @@ A hook takes a value that JSON can hold and returns what it is read into, or rai
 faults of all that stands in the value. Nothing large is read twice, and reading goes as deep as the
 value does, which `check_json` has bounded. None of cattrs' own hooks is left: those convert values,
 and cattrs makes an exception of each fault of the largest list.
+
+It is long because each type that JSON can hold has a hook.
 """
 
 import contextlib

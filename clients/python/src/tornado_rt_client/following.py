@@ -53,6 +53,8 @@ class Following(Generic[E]):
     Times are those of the monotonic clock [s]. At `deadline` TimeoutError is raised; None is never.
     The patience counts until the first connection is open; after that the stream is resumed
     whenever the server is back. `clock` hears the times in the server's messages.
+
+    It is wide because it has the whole state of a stream, without any I/O.
     """
 
     path: str

@@ -40,6 +40,8 @@ class Snapshot(Record):
     `time_left`. `revised` says why the time left rose, at `revised_at`. `slow_since` is when it
     became later than was told at first, `stalled_since` when its last sign of life was. `steps` are
     as in docs/protocol.md; `steps_open`: more will be found.
+
+    It is wide because it has the members of the server's message.
     """
 
     task_id: str = ""
@@ -90,6 +92,8 @@ class BatchSnapshot(Record):
 
     The time left is between `remaining_low` and `remaining_high` in four of five cases; None is
     unknown.
+
+    It is wide because it has the members of the server's message.
     """
 
     batch_id: str = ""
@@ -115,6 +119,8 @@ class Estimate(Record):
     `remaining_time` is how long it would run [s]. The bounds hold in four of five cases; None is
     unknown, and `waiting_for` says what holds it back. `task_id` or `batch_id` name what is there
     already and would be the answer.
+
+    It is wide because it has the members of the server's answer.
     """
 
     kind: str = ""
@@ -165,7 +171,10 @@ class Why(Record):
 
 @attrs.frozen
 class Notification(Record):
-    """A notification as it is in its user's inbox."""
+    """A notification as it is in its user's inbox.
+
+    It is wide because it has the members of the server's message.
+    """
 
     id: str = ""
     type: str = ""

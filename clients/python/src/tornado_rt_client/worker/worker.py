@@ -1,4 +1,7 @@
-"""The worker: its slots, and the attempts that use them."""
+"""The worker: its slots, and the attempts that use them.
+
+It is long because the options of a worker are documented and checked in one place.
+"""
 
 import asyncio
 import contextlib
