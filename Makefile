@@ -6,7 +6,7 @@ SECONDS ?= 600
 # How many operations `make fuzz-inbox` does.
 OPERATIONS ?= 1000000
 
-.PHONY: run screenshots test test-long retest lint format clean autobahn fuzz-queue fuzz-inbox crash-queue fuzz-http faults soak bench-queue bench-fanout bench-opening bench-traces bench-inbox bench-eta fuzz-openapi docs messages release
+.PHONY: run screenshots test test-long retest lint format clean autobahn fuzz-queue fuzz-inbox crash-queue fuzz-http faults soak bench-queue bench-fanout bench-opening bench-traces bench-inbox bench-eta fuzz-openapi docs messages release mutate
 
 run: .venv/run.stamp
 	RT_DEMO_LOGIN=$${RT_DEMO_LOGIN:-true} $(BIN)/python run.py
@@ -61,6 +61,16 @@ faults: .venv/dev.stamp
 soak: .venv/dev.stamp
 	PYTHONPATH=clients/python/src $(BIN)/python -m tests.faults.soak --seconds $(SECONDS)
 
+# Mutants of the code, in a copy of the tree; EACH of each module.
+EACH ?= 30
+mutate: .venv/dev.stamp .venv-mutate/stamp
+	$(BIN)/python -m tests.long.mutate --each $(EACH) --results benchmarks/results/mutation.md
+
+.venv-mutate/stamp:
+	$(PYTHON) -m venv .venv-mutate
+	.venv-mutate/bin/pip install --quiet --disable-pip-version-check cosmic-ray==8.7.0
+	touch $@
+
 bench-queue: .venv/dev.stamp
 	$(BIN)/python -m benchmarks.queue
 
@@ -98,7 +108,7 @@ format: .venv/dev.stamp
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv node_modules data .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-mutate node_modules data .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
