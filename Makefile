@@ -6,7 +6,7 @@ SECONDS ?= 600
 # How many operations `make fuzz-inbox` does.
 OPERATIONS ?= 1000000
 
-.PHONY: run screenshots test test-long retest lint format clean autobahn fuzz-queue fuzz-inbox crash-queue fuzz-http faults soak bench-queue bench-fanout bench-opening bench-traces bench-inbox bench-eta fuzz-openapi docs messages release mutate
+.PHONY: run screenshots test unit test-long retest lint format clean autobahn fuzz-queue fuzz-inbox crash-queue fuzz-http faults soak bench-queue bench-fanout bench-opening bench-traces bench-inbox bench-eta fuzz-openapi docs messages release mutate
 
 run: .venv/run.stamp
 	RT_DEMO_LOGIN=$${RT_DEMO_LOGIN:-true} $(BIN)/python run.py
@@ -15,6 +15,10 @@ run: .venv/run.stamp
 PYTEST = $(BIN)/python -m pytest -n 3 --dist worksteal
 test: .venv/dev.stamp
 	$(PYTEST) -m "not long" || { echo $$? >.pytest_cache/status; false; }
+
+# Those that start no store: a few seconds.
+unit: .venv/dev.stamp
+	$(BIN)/python -m pytest -q tests/unit
 
 test-long: .venv/dev.stamp
 	$(PYTEST) -m long || { echo $$? >.pytest_cache/status; false; }

@@ -32,8 +32,8 @@ from settings import Settings
 from tests.api import Answer, Client
 from tests.conftest import SECRET
 from tests.realtime import open_hub
-from tests.test_json_body import errors_of
 from tests.timing import cpu_seconds
+from tests.unit.test_json_body import errors_of
 from tornado_rt.auth import TokenVerifier
 from tornado_rt.json_body import structure
 from tornado_rt.limits import RateLimiter

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.recorded import FILM, Clock, Failure, Record, make_run, shown
-from tests.test_work import PLANS, Silent
+from tests.unit.test_work import PLANS, Silent
 from tornado_rt.work import (
     MAX_MESSAGE_LENGTH,
     MOST_LEAVES,

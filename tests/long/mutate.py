@@ -25,11 +25,16 @@ LEAST_KILLED = 0.9
 MOST_SECONDS = 90.0
 # Each module with the tests that are about it, the quickest first.
 TARGETS = {
-    "tornado_rt/frames.py": ["test_frames"],
-    "tornado_rt/subscription.py": ["test_subscription"],
-    "tornado_rt/protocol.py": ["test_protocol", "test_subscription", "test_log"],
-    "tornado_rt/backlog.py": ["test_backlog"],
-    "tornado_rt/connection.py": ["test_backlog", "test_heartbeat", "test_sockets", "test_streams"],
+    "tornado_rt/frames.py": ["unit/test_frames"],
+    "tornado_rt/subscription.py": ["unit/test_subscription", "test_stream_gaps"],
+    "tornado_rt/protocol.py": ["test_protocol", "unit/test_subscription", "test_log"],
+    "tornado_rt/backlog.py": ["unit/test_backlog"],
+    "tornado_rt/connection.py": [
+        "unit/test_backlog",
+        "test_heartbeat",
+        "test_sockets",
+        "test_streams",
+    ],
     "services/queue/jobs.py": ["test_unknown_fields", "test_queue"],
     "services/queue/replies.py": ["test_claims", "test_queue", "test_rerun"],
     "services/queue/terms.py": ["test_search"],

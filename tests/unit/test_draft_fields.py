@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.notifications.fields import MOST_EXPIRY_SECONDS, Action, DraftFields, actions_of
-from tests.test_json_body import errors_of
+from tests.unit.test_json_body import errors_of
 from tornado_rt.json_body import structure
 from tornado_rt.locales.tags import LOCALE, choose, fallbacks, is_locale
 from tornado_rt.protocol import iso_time
