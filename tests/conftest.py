@@ -71,6 +71,16 @@ class LoopThread:
         self.loop.close()
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium of the system, a `playwright.sync_api.Browser`."""
+    # Imported where it is needed: it takes a second, and most modules have no page.
+    from tests.browsing import chromium
+
+    with chromium() as opened:
+        yield opened
+
+
 @pytest.fixture(scope="session")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreAddresses]:
     """The embedded stores, as the product starts them."""

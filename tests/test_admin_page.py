@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browsing import ask, chromium, note_faults
+from tests.browsing import ask, note_faults
 from tests.conftest import SECRET, ServerProcess, start_server, stop_server
 from tests.operators import ADMIN, Operator, complaints, sign_in
 from tests.waiting import wait_until
@@ -16,13 +16,6 @@ pytestmark = pytest.mark.long
 
 MANY = 60
 PAGE_SIZE = 50
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium of the system."""
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

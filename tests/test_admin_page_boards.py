@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.browsing import ask, chromium, note_faults
+from tests.browsing import ask, note_faults
 from tests.conftest import SECRET, ServerProcess, start_server, stop_server
 from tests.operators import ADMIN, Operator, complaints, sign_in
 from tests.waiting import wait_until
@@ -17,13 +17,6 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.long
 
 CLOSED_BY_ADMIN = 4403
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium of the system."""
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

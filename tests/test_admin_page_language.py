@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browsing import PHONE, ask, chromium
+from tests.browsing import PHONE, ask
 from tests.conftest import SECRET, ServerProcess, start_server, stop_server
 from tests.languages import CHINESE, bracketed, looked_at, serious_faults
 from tests.operators import ADMIN, sign_in
@@ -20,13 +20,6 @@ VIEWS = (
     *("overview", "tasks", "running", "kinds", "kind/client.fails", "kind/*", "workers"),
     *("connections", "schedules", "webhooks", "broadcast", "settings", "log"),
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium of the system."""
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browsing import PHONE, Relay, ask, chromium, note_faults
+from tests.browsing import PHONE, Relay, ask, note_faults
 from tests.conftest import SECRET, ServerProcess, start_server, stop_server
 from tests.operators import ADMIN, complaints, sign_in
 
@@ -22,13 +22,6 @@ VIEWS = (
     *("schedules", "webhooks", "broadcast", "settings", "log"),
 )
 SERIOUS = ("serious", "critical")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium of the system."""
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

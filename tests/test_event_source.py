@@ -8,18 +8,11 @@ import attrs
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.browsing import Relay, ask, chromium
+from tests.browsing import Relay, ask
 from tests.conftest import SECRET, ServerProcess, start_server, stop_server
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.long
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium of the system."""
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
 
-from tests.browsing import chromium
 from tests.conftest import ROOT, ServerProcess, program
 from tests.js_forms import (
     CLIENT,
@@ -30,12 +28,6 @@ pytestmark = pytest.mark.long
 
 FORMS = ["node", "node-socket", "chromium"]
 STATIC = ROOT / "static"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture(params=FORMS)

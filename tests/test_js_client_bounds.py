@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
 from websockets.sync.client import ClientConnection, connect
 
-from tests.browsing import ARGUMENTS, Relay, ask, chromium
+from tests.browsing import ARGUMENTS, Relay, ask
 from tests.conftest import SECRET, ServerProcess, program, start_server, stop_server
 from tests.js_forms import BLANK, DRIVER, LOAD, SECONDS, Driven, NodeForm, page_form
 from tests.waiting import wait_until
@@ -35,12 +34,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     )
     yield started
     stop_server(started)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture(params=FORMS)

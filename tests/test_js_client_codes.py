@@ -1,16 +1,13 @@
 """The close codes of the protocol, as the JavaScript client takes them in a real browser."""
 
 import collections
-from collections.abc import Iterator
 
-import pytest
 from playwright.sync_api import Browser
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 from tornado.websocket import WebSocketHandler
 
-from tests.browsing import chromium
 from tests.conftest import LoopThread, ServerProcess
 from tests.waiting import wait_until
 from tornado_rt.protocol import comes_back
@@ -59,13 +56,6 @@ class Closing(WebSocketHandler):
             self.close()
         else:
             self.close(code, "why")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium of the system."""
-    with chromium() as browser:
-        yield browser
 
 
 def test_client_comes_back_after_the_codes_of_the_protocol(

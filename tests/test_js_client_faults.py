@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from tests.browsing import Relay, ask, chromium
+from tests.browsing import Relay, ask
 from tests.client_forms import FaultyPeer, http_answer
 from tests.conftest import SECRET, ServerProcess, start_server, stop_server
 from tests.js_forms import (
@@ -30,12 +30,6 @@ Token = Callable[..., str]
 CUTS = 30
 ROOMS = [f"room:{number}" for number in range(4)]
 FORMS = ["node", "node-socket", "chromium"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture

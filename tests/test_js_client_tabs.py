@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext
 
-from tests.browsing import Relay, ask, chromium
+from tests.browsing import Relay, ask
 from tests.conftest import ServerProcess
 from tests.js_forms import SECONDS, PageForm
 from tests.waiting import wait_until
@@ -15,12 +15,6 @@ pytestmark = pytest.mark.long
 
 Token = Callable[..., str]
 TABS = 10
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browsing import PHONE, Relay, ask, chromium
+from tests.browsing import PHONE, Relay, ask
 from tests.conftest import ServerProcess
 from tests.elements import LOAD, add, submit
 from tests.js_forms import BLANK, SECONDS
@@ -25,12 +25,6 @@ SIGN_IN = """async (token) => {
   const headers = { Authorization: `Bearer ${token}` };
   return (await fetch("/api/auth/session", { method: "POST", headers })).status;
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browsing import chromium
 from tests.conftest import ServerProcess
 from tests.elements import LOAD, add, submit
 from tests.js_forms import BLANK
@@ -16,13 +15,6 @@ ADD_GERMAN = """async () => {
   const { addMessages } = await import("/static/rt-elements.js");
   addMessages("de", async () => ({ "completed": "fertig", "Run again": "Noch einmal" }));
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium of the system."""
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from standardwebhooks import Webhook
 
-from tests.browsing import chromium
 from tests.conftest import ROOT, SECRET, ServerProcess, start_server, stop_server
 from tests.ports import free_port
 from tests.waiting import wait_until
@@ -48,13 +47,6 @@ class Site:
         except urllib.error.HTTPError as error:
             return error.code
         return status
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium of the system."""
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module", params=["django_site", "fastapi_app"])

@@ -14,7 +14,6 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browsing import (
     PHONE,
     Relay,
-    chromium,
     expect_live,
     log_in,
     note_faults,
@@ -28,13 +27,6 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.long
 
 SECONDS = 60
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium of the system."""
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 """The page for all: axe-core finds nothing serious, at two sizes, by light and by dark."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browsing import PHONE, ask, chromium, expect_live, status_of
+from tests.browsing import PHONE, ask, expect_live, status_of
 from tests.conftest import ServerProcess
 from tests.elements import submit
 from tests.languages import serious_faults
@@ -15,13 +15,6 @@ from tests.languages import serious_faults
 pytestmark = pytest.mark.long
 
 WIDE = {"width": 1280, "height": 900}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium of the system."""
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

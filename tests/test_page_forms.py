@@ -8,16 +8,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browsing import ask, chromium, expect_live, note_faults, status_of, tab_of
+from tests.browsing import ask, expect_live, note_faults, status_of, tab_of
 from tests.conftest import ServerProcess
 from tests.elements import submit
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium of the system."""
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

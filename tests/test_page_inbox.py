@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browsing import PHONE, Relay, chromium
+from tests.browsing import PHONE, Relay
 from tests.conftest import SECRET, ServerProcess, start_server, stop_server
 from tests.devices import Device, User, change_stored, expect_counts, expect_soon, log_in
 from tests.waiting import wait_until
@@ -17,13 +17,6 @@ Devices = Callable[..., list[Device]]
 
 # Most changes of which a device that comes back is told one by one.
 REPLAYED = 12
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium of the system."""
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -7,20 +7,13 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browsing import PHONE, chromium, status_of, submit, tab_of
+from tests.browsing import PHONE, status_of, submit, tab_of
 from tests.conftest import ServerProcess, start_server, stop_server
 from tests.languages import CHINESE, bracketed, looked_at, serious_faults
 
 pytestmark = pytest.mark.long
 
 DESKTOP = {"width": 1280, "height": 860}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium of the system."""
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

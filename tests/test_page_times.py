@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browsing import PHONE, ask, chromium, note_faults, status_of
+from tests.browsing import PHONE, ask, note_faults, status_of
 from tests.conftest import ServerProcess
 from tests.elements import LOAD, add, submit
 from tests.js_forms import BLANK, SECONDS
@@ -48,12 +48,6 @@ SNAPSHOT: dict[str, Any] = {
     "steps": [step | time for step, time in zip(STEPS, TIMES, strict=True)],
 }
 GIVE = "(e, snapshot) => { e.snapshot = snapshot }"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture

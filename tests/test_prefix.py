@@ -22,7 +22,7 @@ from websockets.typing import Origin, Subprotocol
 from services.email import MailLinks
 from settings import Settings, load_settings
 from tests.api import notified, serving
-from tests.browsing import ask, chromium, expect_live, log_in, note_faults, status_of, submit
+from tests.browsing import ask, expect_live, log_in, note_faults, status_of, submit
 from tests.conftest import ROOT, ServerProcess, program, start_server, stop_server
 from tests.forks import run
 from tests.ports import free_port
@@ -45,13 +45,6 @@ def prefixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess
     )
     yield server
     stop_server(server)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium of the system."""
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

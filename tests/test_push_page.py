@@ -20,7 +20,7 @@ from playwright.sync_api import (
     expect,
 )
 
-from tests.browsing import chromium, log_in
+from tests.browsing import log_in
 from tests.conftest import ServerProcess
 from tests.push_service import Device
 from tests.waiting import wait_until
@@ -43,13 +43,6 @@ PushManager.prototype.subscribe = async (options) => {
   return made(localStorage.getItem("subscription"));
 };
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium of the system."""
-    with chromium() as browser:
-        yield browser
 
 
 @attrs.frozen
