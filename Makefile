@@ -20,7 +20,7 @@ test: .venv/dev.stamp
 unit: .venv/dev.stamp
 	$(BIN)/python -m pytest -q tests/unit
 
-test-long: .venv/dev.stamp
+test-long: .venv/dev.stamp .venv-mutate/stamp
 	$(PYTEST) -m long || { echo $$? >.pytest_cache/status; false; }
 
 # The pictures of the page in docs/images.

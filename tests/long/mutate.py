@@ -29,6 +29,7 @@ TARGETS = {
     "tornado_rt/subscription.py": ["unit/test_subscription", "test_stream_gaps"],
     "tornado_rt/protocol.py": ["test_protocol", "unit/test_subscription", "test_log"],
     "tornado_rt/backlog.py": ["unit/test_backlog"],
+    "tornado_rt/head.py": ["unit/test_head"],
     "tornado_rt/connection.py": [
         "unit/test_backlog",
         "test_heartbeat",
