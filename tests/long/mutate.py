@@ -9,6 +9,7 @@ has.
 
 import argparse
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -111,7 +112,7 @@ def mutate(tree: Path, path: str, count: int, seed: int) -> list[Mutant]:
 
 
 def draw(session: Path, module: Path, count: int, seed: int) -> None:
-    """Keep `count` mutants of the session; those of annotations and docstrings change nothing."""
+    """Keep `count` mutants of the session; those that change nothing are left out."""
     lines = module.read_text().split("\n")
     with sqlite3.connect(session) as opened:
         rows = opened.execute(
@@ -120,7 +121,7 @@ def draw(session: Path, module: Path, count: int, seed: int) -> None:
         told = sorted(
             (line, operator, job)
             for job, line, operator in rows
-            if not _is_annotation(lines[line - 1], operator)
+            if not _is_equivalent(lines[line - 1], operator)
         )
         drawn = random.Random(seed).sample(told, min(count, len(told)))
         kept = [job for _, _, job in drawn]
@@ -129,10 +130,14 @@ def draw(session: Path, module: Path, count: int, seed: int) -> None:
             opened.execute(f"DELETE FROM {table} WHERE job_id NOT IN ({marks})", kept)
 
 
-def _is_annotation(line: str, operator: str) -> bool:
-    """Say whether a mutant changes what Python does not run: `X | None` of an annotation."""
-    is_union = "BitOr" in operator and " | None" in line
-    return is_union and ("->" in line or ":" in line)
+def _is_equivalent(line: str, operator: str) -> bool:
+    """Say whether a mutant changes nothing: the union of an annotation, or `is` of a constant.
+
+    Members of an enum, None and small numbers are equal exactly when they are the same.
+    """
+    same = re.search(r"_(Is|Eq)_(Is|Eq)$|_(IsNot|NotEq)_(IsNot|NotEq)$", operator)
+    is_union = "BitOr" in operator and " | None" in line and ("->" in line or ":" in line)
+    return same is not None or is_union
 
 
 def report(found: list[Mutant], seed: int) -> str:

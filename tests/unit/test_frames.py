@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.peers import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, TEXT, client_frame
 from tornado_rt.deflate import SYNC_TAIL, Inflater, most_deflated
-from tornado_rt.frames import PART, BadFrame, FrameReader
+from tornado_rt.frames import PART, BadFrame, FrameReader, close_frame
 from tornado_rt.protocol import CloseCode
 
 MOST = 70_000
@@ -132,9 +132,16 @@ def test_close_code_that_may_not_be_sent_is_refused(code: int) -> None:
     assert refused.value.code is CloseCode.PROTOCOL_ERROR
 
 
+# RFC 6455 section 7.4.1, and the registry of close codes at IANA.
+SENT = (1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 4999)
+
+
+def test_close_of_the_server_has_the_code_and_its_name() -> None:
+    assert close_frame(CloseCode.TOO_LARGE) == b"\x88\x0b\x03\xf1too_large"
+
+
 @pytest.mark.parametrize(
-    "payload",
-    [b"", *[struct.pack("!H", code) + "späť".encode() for code in (1000, 1003, 1014, 3000, 4999)]],
+    "payload", [b"", *[struct.pack("!H", code) + "späť".encode() for code in SENT]]
 )
 def test_close_is_read(payload: bytes) -> None:
     assert read(client_frame(CLOSE, payload)) == [(CLOSE, payload)]
@@ -281,6 +288,17 @@ def test_compressed_message_is_inflated_up_to_the_bound() -> None:
         with pytest.raises(BadFrame) as refused:
             read(frame, inflater=Inflater(""))
         assert refused.value.code is code
+
+
+def test_fragments_of_a_compressed_message_are_inflated_up_to_the_bound_together() -> None:
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
+    half = compressor.compress(b"x" * MOST) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    rest = compressor.compress(b"x") + compressor.flush(zlib.Z_FULL_FLUSH)
+    begin = client_frame(TEXT, half, bits=RSV1)
+    end = client_frame(CONTINUATION, rest.removesuffix(SYNC_TAIL), bits=FIN)
+    with pytest.raises(BadFrame) as refused:
+        read(begin, end, inflater=Inflater(""))
+    assert refused.value.code is CloseCode.TOO_LARGE
 
 
 def test_compressed_bomb_is_refused_before_it_has_come() -> None:

@@ -23,6 +23,14 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "GAP_RETRY_SECONDS", (0.0, 0.0))
 
 
+GAP_RETRY_SECONDS = module.GAP_RETRY_SECONDS
+
+
+def test_gap_is_read_again_after_a_moment_and_not_by_all_at_once() -> None:
+    first, last = GAP_RETRY_SECONDS
+    assert 0.1 < first < last < 2
+
+
 @attrs.define(eq=False)
 class Log:
     """A feed of numbered messages. A read waits until the test answers it."""
