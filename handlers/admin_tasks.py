@@ -83,7 +83,7 @@ class BulkRequest:
 
 
 @attrs.frozen
-class UndoRequest:
+class BulkUndoRequest:
     """The body of `POST /api/admin/undo`."""
 
     undo: str = attrs.field(validator=name_of(TASK_ID_LENGTH))
@@ -134,4 +134,4 @@ class BulkUndoHandler(BulkApiHandler):
 
     async def post(self) -> None:
         self.require(ADMIN)
-        self.answer({"undone": await self.bulk.undo(self.body(UndoRequest).undo)})
+        self.answer({"undone": await self.bulk.undo(self.body(BulkUndoRequest).undo)})

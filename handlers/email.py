@@ -11,7 +11,7 @@ from services.email import (
     UNSUBSCRIBE,
     Addresses,
     MailLinks,
-    Words,
+    MailWords,
     WordsOf,
     check_address,
     is_address,
@@ -124,7 +124,7 @@ class UnsubscribeHandler(EmailApiHandler):
     def _user(self) -> str:
         return self.links.user_of(self._token())
 
-    def _show(self, words: Words, title: str, body: str) -> None:
+    def _show(self, words: MailWords, title: str, body: str) -> None:
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.set_header("Content-Security-Policy", POLICY)
         said, style = escape(words.say(title)), self.at("/static/style.css")

@@ -12,7 +12,7 @@ from handlers.feeds import ProgressFeed
 from services.finding import EVERYBODY, FAILURES, TaskFilter
 from services.operating import Operator
 from services.progress import PlanBook
-from services.queue import By, Once, QueueService, Task, TaskState
+from services.queue import By, Idempotency, QueueService, Task, TaskState
 from services.tasks import TaskService
 from tornado_rt.api import ApiHandler
 from tornado_rt.auth import ADMIN, Identity
@@ -73,7 +73,7 @@ class RerunRequest:
         )
 
 
-def once_of(handler: ApiHandler) -> Once | None:
+def once_of(handler: ApiHandler) -> Idempotency | None:
     """Read the header `Idempotency-Key` (IETF draft-ietf-httpapi-idempotency-key-header).
 
     Raise Problem 400 for one that cannot be kept.
@@ -85,7 +85,7 @@ def once_of(handler: ApiHandler) -> Once | None:
         check_name("Idempotency-Key", key, IDEMPOTENCY_KEY_LENGTH)
     except OutOfBounds as error:
         raise Problem(400, str(error)) from None
-    return Once(key, handler.raw_body())
+    return Idempotency(key, handler.raw_body())
 
 
 def is_dry_run(handler: ApiHandler) -> bool:

@@ -13,7 +13,7 @@ from services.remote import (
     Caller,
     ClaimRequest,
     ExtendRequest,
-    Found,
+    FoundTasks,
     RemoteBounds,
     RemoteWork,
     WorkRequest,
@@ -243,7 +243,7 @@ class WorkerApiHandler(ApiHandler):
 class ClaimHandler(WorkerApiHandler):
     """`POST`: tasks for a worker; it waits for them."""
 
-    _claiming: "asyncio.Task[Found] | None" = None
+    _claiming: "asyncio.Task[FoundTasks] | None" = None
 
     def on_connection_close(self) -> None:
         """Wait no more: nobody would get the task."""
@@ -279,7 +279,7 @@ class ClaimHandler(WorkerApiHandler):
         tasks = b",".join(found.tasks)
         self.answer(b'{"tasks":[' + tasks + b'],"events":' + events + b"," + rest)
 
-    def _give_back(self, claiming: "asyncio.Task[Found]") -> None:
+    def _give_back(self, claiming: "asyncio.Task[FoundTasks]") -> None:
         """Hand back what was found in the moment in which the request was given up."""
         if not claiming.cancelled() and claiming.exception() is None:
             self.work.give_back(claiming.result())

@@ -6,7 +6,7 @@ from services.channels import EMAIL, PUSH
 from services.deliveries import Dropping
 from services.email import Digests, email_params
 from services.notifications.account import Account
-from services.notifications.owed import Debt, Event
+from services.notifications.owed import Debt, NotificationEvent
 from services.notifications.preferences import Preferences, wants_email
 from services.notifications.types import NotificationTypes
 from services.push import push_params, withdraw_params
@@ -22,12 +22,12 @@ class PushOutlet:
         """Say whether a user has browsers, and wants to be told of it."""
         if PUSH not in debt.channels:
             return False
-        told = debt.event == Event.CREATED and not debt.notification["muted"]
-        return told or debt.event == Event.WITHDRAWN
+        told = debt.event == NotificationEvent.CREATED and not debt.notification["muted"]
+        return told or debt.event == NotificationEvent.WITHDRAWN
 
     async def hand_over(self, debt: Debt) -> None:
         """Add its deliveries."""
-        if debt.event == Event.CREATED:
+        if debt.event == NotificationEvent.CREATED:
             await self._add(debt, "", push_params(debt.notification, debt.version))
             return
         for number, params in enumerate(withdraw_params(debt.user_id, debt.ids, debt.version)):
@@ -55,7 +55,7 @@ class EmailOutlet:
 
     def wants(self, account: Account, debt: Debt) -> bool:
         """Say whether a user has an address, and wants mail of such news."""
-        if debt.event != Event.CREATED or EMAIL not in debt.channels:
+        if debt.event != NotificationEvent.CREATED or EMAIL not in debt.channels:
             return False
         told = debt.notification
         preferences = Preferences.of(account.preferences)

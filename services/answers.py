@@ -2,7 +2,7 @@
 
 from services.notifications.account import Account
 from services.notifications.intents import id_of_event
-from services.notifications.owed import Debt, Event
+from services.notifications.owed import Debt, NotificationEvent
 from services.queue import QueueService
 
 
@@ -14,11 +14,11 @@ class AnswerOutlet:
 
     def wants(self, account: Account, debt: Debt) -> bool:
         """Say whether a task has asked."""
-        return debt.event == Event.ANSWERED and _note_of(debt) is not None
+        return debt.event == NotificationEvent.ANSWERED and _note_of(debt) is not None
 
     async def hand_over(self, debt: Debt) -> None:
         """Keep it as a result of the task. Raise RedisError while Redis is away."""
-        if debt.event != Event.ANSWERED or (note := _note_of(debt)) is None:
+        if debt.event != NotificationEvent.ANSWERED or (note := _note_of(debt)) is None:
             return
         told = debt.notification
         about, option = told["metadata"], told["answered"]["action"]

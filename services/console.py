@@ -32,7 +32,7 @@ class CommandFault(ValueError):
 
 
 @attrs.frozen
-class Asked:
+class AskedAction:
     """The arguments behind the action; what was not given is empty."""
 
     names: Sequence[str] = ()
@@ -45,7 +45,7 @@ class Asked:
 
 
 @attrs.frozen
-class Told:
+class ToldAnswer:
     """The output of a command, `notes` on stderr; `failed`: it did not do all, or found faults."""
 
     lines: Sequence[str] = ()
@@ -53,7 +53,7 @@ class Told:
     failed: bool = False
 
 
-async def _list_dead(queue: QueueService, asked: Asked) -> Told:
+async def _list_dead(queue: QueueService, asked: AskedAction) -> ToldAnswer:
     most = asked.limit or LISTED_DEAD
     dead = await Operator(queue).list_dead(asked.kind, asked.user, most + 1)
     notes = (
@@ -61,20 +61,20 @@ async def _list_dead(queue: QueueService, asked: Asked) -> Told:
         if len(dead) > most
         else []
     )
-    return Told([_json(describe_dead(task)) for task in dead[:most]], notes)
+    return ToldAnswer([_json(describe_dead(task)) for task in dead[:most]], notes)
 
 
-async def _list_workers(queue: QueueService, asked: Asked) -> Told:
+async def _list_workers(queue: QueueService, asked: AskedAction) -> ToldAnswer:
     workers = await queue.read_workers()
-    return Told([_json(one) for one in workers if asked.kind in ("", *one["kinds"])])
+    return ToldAnswer([_json(one) for one in workers if asked.kind in ("", *one["kinds"])])
 
 
-async def _check(queue: QueueService, _: Asked) -> Told:
+async def _check(queue: QueueService, _: AskedAction) -> ToldAnswer:
     faults = await queue.check_invariants()
-    return Told(faults or ["every task is in its place"], failed=bool(faults))
+    return ToldAnswer(faults or ["every task is in its place"], failed=bool(faults))
 
 
-async def _retry(queue: QueueService, asked: Asked) -> Told:
+async def _retry(queue: QueueService, asked: AskedAction) -> ToldAnswer:
     if asked.names:
         if any(getattr(asked, name) for name in FILTER):
             raise CommandFault("name tasks, or say which by options: not both")
@@ -90,10 +90,10 @@ async def _retry(queue: QueueService, asked: Asked) -> Told:
         limit=asked.limit or MOST_RERUN,
     )
     rerun = await Operator(queue).rerun_all(_user_of(asked) or None, wanted)
-    return Told([_tasks(rerun.count, "run again")])
+    return ToldAnswer([_tasks(rerun.count, "run again")])
 
 
-async def _discard(queue: QueueService, asked: Asked) -> Told:
+async def _discard(queue: QueueService, asked: AskedAction) -> ToldAnswer:
     if not asked.names:
         raise CommandFault("name tasks")
     return await _each(asked.names, queue.discard_task, "discarded")
@@ -101,7 +101,7 @@ async def _discard(queue: QueueService, asked: Asked) -> Told:
 
 async def _each(
     names: Sequence[str], change: Callable[[str], Awaitable[object]], what: str
-) -> Told:
+) -> ToldAnswer:
     """Change every task that is named; those that cannot be changed keep no other from it."""
     ids, faults = dict.fromkeys(names), []
     for task_id in ids:
@@ -109,80 +109,82 @@ async def _each(
             await change(task_id)
         except QueueError as error:
             faults.append(str(error))
-    return Told([_tasks(len(ids) - len(faults), what)], faults, failed=bool(faults))
+    return ToldAnswer([_tasks(len(ids) - len(faults), what)], faults, failed=bool(faults))
 
 
-async def _pause(queue: QueueService, asked: Asked) -> Told:
+async def _pause(queue: QueueService, asked: AskedAction) -> ToldAnswer:
     running = await Operator(queue).pause(_kind_of(asked.names, asked))
-    return Told([_tasks(running, "still running")])
+    return ToldAnswer([_tasks(running, "still running")])
 
 
-async def _resume(queue: QueueService, asked: Asked) -> Told:
+async def _resume(queue: QueueService, asked: AskedAction) -> ToldAnswer:
     await Operator(queue).resume(_kind_of(asked.names, asked))
-    return Told()
+    return ToldAnswer()
 
 
-async def _purge(queue: QueueService, asked: Asked) -> Told:
+async def _purge(queue: QueueService, asked: AskedAction) -> ToldAnswer:
     if asked.status is None:
         raise CommandFault("say which tasks: --status")
     kind, user = _kind_of(asked.names, asked), _user_of(asked)
     purged = await Operator(queue).purge(asked.status, kind, user, asked.limit, tag=asked.tag)
-    return Told([_tasks(purged.count, "purged")])
+    return ToldAnswer([_tasks(purged.count, "purged")])
 
 
-async def _limits(queue: QueueService, asked: Asked) -> Told:
+async def _limits(queue: QueueService, asked: AskedAction) -> ToldAnswer:
     operator = Operator(queue)
     changes = dict(_assignment(name) for name in asked.names if "=" in name)
     kind = _kind_of([name for name in asked.names if "=" not in name], asked)
     if asked.drop and changes:
         raise CommandFault("change limits, or drop their changes: not both")
     if asked.drop:
-        return Told([_json(await operator.change_limits(kind, None))])
+        return ToldAnswer([_json(await operator.change_limits(kind, None))])
     if changes:
-        return Told([_json(await operator.change_limits(kind, changes))])
-    return Told([_json(await operator.read_limits(kind))])
+        return ToldAnswer([_json(await operator.change_limits(kind, changes))])
+    return ToldAnswer([_json(await operator.read_limits(kind))])
 
 
 @attrs.frozen
-class Action:
+class QueueAction:
     """An action, its purpose in one line, and what it takes: `names` is as the usage has them."""
 
-    run: Callable[[QueueService, Asked], Awaitable[Told]]
+    run: Callable[[QueueService, AskedAction], Awaitable[ToldAnswer]]
     purpose: str
     names: str = ""
     options: Sequence[str] = ()
 
 
-ACTIONS: dict[str, Action] = {
-    "dead": Action(
+ACTIONS: dict[str, QueueAction] = {
+    "dead": QueueAction(
         _list_dead,
         f"show dead tasks, the last to die first, {LISTED_DEAD} without --limit",
         options=("kind", "user", "limit"),
     ),
-    "workers": Action(
+    "workers": QueueAction(
         _list_workers, "show the workers that live, inside and elsewhere", options=("kind",)
     ),
-    "check": Action(_check, "show what does not fit together in the queue; all others wait"),
-    "retry": Action(
+    "check": QueueAction(_check, "show what does not fit together in the queue; all others wait"),
+    "retry": QueueAction(
         _retry,
         "run tasks again: those that are named, or those failed and dead that the options find",
         names="[TASK ...]",
         options=FILTER,
     ),
-    "discard": Action(
+    "discard": QueueAction(
         _discard, "delete tasks that failed, are dead, or cannot be read", names="TASK ..."
     ),
-    "pause": Action(_pause, "start no task of a kind, or none at all", "[KIND]", ("kind",)),
-    "resume": Action(_resume, "start tasks again", "[KIND]", ("kind",)),
+    "pause": QueueAction(_pause, "start no task of a kind, or none at all", "[KIND]", ("kind",)),
+    "resume": QueueAction(_resume, "start tasks again", "[KIND]", ("kind",)),
     # An operator who pauses wants to know what still runs.
-    "drain": Action(_pause, "do as pause does: repeat it until 0 tasks run", "[KIND]", ("kind",)),
-    "purge": Action(
+    "drain": QueueAction(
+        _pause, "do as pause does: repeat it until 0 tasks run", "[KIND]", ("kind",)
+    ),
+    "purge": QueueAction(
         _purge,
         "cancel the tasks that wait, or delete those that ended, all in the state --status",
         names="[KIND]",
         options=FILTER,
     ),
-    "limits": Action(
+    "limits": QueueAction(
         _limits,
         "show the limits of a kind, or those over all kinds, or change them",
         names="[KIND] [LIMIT=VALUE ...]",
@@ -191,7 +193,7 @@ ACTIONS: dict[str, Action] = {
 }
 
 
-async def run_noted(queue: QueueService, note: Note, name: str, asked: Asked) -> Told:
+async def run_noted(queue: QueueService, note: Note, name: str, asked: AskedAction) -> ToldAnswer:
     """Run an action; what changes anything is noted, as done by the user of the system.
 
     Raise what the action raises.
@@ -222,7 +224,7 @@ async def run_noted(queue: QueueService, note: Note, name: str, asked: Asked) ->
     return told
 
 
-def _changes(name: str, asked: Asked) -> bool:
+def _changes(name: str, asked: AskedAction) -> bool:
     if name == "limits":
         return asked.drop or any("=" in one for one in asked.names)
     return name in CHANGING
@@ -236,7 +238,7 @@ def _system_user() -> str:
         return str(os.getuid())
 
 
-def check_asked(name: str, asked: Asked) -> None:
+def check_asked(name: str, asked: AskedAction) -> None:
     """Raise CommandFault for what an action does not take."""
     action = ACTIONS[name]
     if asked.names and not action.names:
@@ -246,7 +248,7 @@ def check_asked(name: str, asked: Asked) -> None:
             raise CommandFault(f"queue {name} does not take --{option}")
 
 
-def _kind_of(names: Sequence[str], asked: Asked) -> str:
+def _kind_of(names: Sequence[str], asked: AskedAction) -> str:
     """Return the kind that is named, by its place or as an option; that of all without one."""
     named = [*names, *filter(None, [asked.kind])]
     if len(named) > 1:
@@ -254,7 +256,7 @@ def _kind_of(names: Sequence[str], asked: Asked) -> str:
     return named[0] if named else ALL_KINDS
 
 
-def _user_of(asked: Asked) -> str:
+def _user_of(asked: AskedAction) -> str:
     """Return the user that is named, "" for everybody."""
     return "" if asked.user == EVERYBODY else asked.user
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from services.queue import Page, QueueService, TaskState
+from services.queue import QueueService, TaskPage, TaskState
 
 # States that a filter may run again; a cancelled task was meant to end.
 FAILURES = (TaskState.FAILED, TaskState.DEAD)
@@ -30,6 +30,6 @@ class TaskFilter:
     limit: int = 50
 
 
-async def find_page(queue: QueueService, owner: str | None, wanted: TaskFilter) -> Page:
+async def find_page(queue: QueueService, owner: str | None, wanted: TaskFilter) -> TaskPage:
     """Read a page of a user's tasks, the newest first; None: of everybody's."""
     return await queue.list_tasks(owner or "", **attrs.asdict(wanted, recurse=False))

@@ -4,7 +4,7 @@ from typing import Any
 
 import attrs
 
-from services.queue import Band, Estimate, NewTask, iso_of
+from services.queue import Band, NewTask, StartEstimate, iso_of
 from services.waiting import waiting_for
 
 # Digits behind the point of seconds.
@@ -21,7 +21,7 @@ class _Submission:
     waiting_for: str
 
 
-def describe_estimate(found: Estimate, new: NewTask, run_at: float) -> dict[str, Any]:
+def describe_estimate(found: StartEstimate, new: NewTask, run_at: float) -> dict[str, Any]:
     """Return an estimate as it is on the wire; `run_at` [s] is when it may start, 0: now."""
     would = _Submission(new.kind, new.key, run_at or None, found.waiting_for)
     # While nothing is paused it has a start if there is a worker.

@@ -22,15 +22,15 @@ from services.queue import (
     Batch,
     BatchNotFound,
     By,
+    Idempotency,
     Job,
     KindState,
     NewTask,
-    Once,
-    Page,
     QueueService,
     Search,
     Task,
     TaskNotFound,
+    TaskPage,
     TaskState,
     iso_of,
 )
@@ -89,7 +89,7 @@ class TaskService:
         self._states: dict[str, KindState] = {}
         self._states_until = 0.0
 
-    async def submit(self, user_id: str, body: Any, once: Once | None) -> Task:
+    async def submit(self, user_id: str, body: Any, once: Idempotency | None) -> Task:
         """Submit the task that a JSON body asks for.
 
         Raise Problem 422 and ParamsFault for what is wrong with the body, KindUnknown; QueueFull,
@@ -101,7 +101,7 @@ class TaskService:
             user_id, new, delay=request.delay, run_at=request.starts_at(), once=once
         )
 
-    async def estimate(self, user_id: str, body: Any, once: Once | None) -> dict[str, Any]:
+    async def estimate(self, user_id: str, body: Any, once: Idempotency | None) -> dict[str, Any]:
         """Say when the task that a JSON body asks for would start and end, as it is on the wire.
 
         Raise as `submit` does; nothing is submitted.
@@ -116,7 +116,7 @@ class TaskService:
         return shown | ({"task_id": found.there} if found.there else {})
 
     async def submit_own(
-        self, user_id: str, kind_name: str, params: dict[str, Any], once: Once | None
+        self, user_id: str, kind_name: str, params: dict[str, Any], once: Idempotency | None
     ) -> Task:
         """Submit a task of a kind that only the server makes tasks of. Raise as `submit`."""
         kind = await self._kinds.find(kind_name, self._queue)
@@ -156,14 +156,16 @@ class TaskService:
         params = kind.read_params(request.params, most_bytes=self._bounds.params_bytes)
         return await self._new_task(kind, request, params, {})
 
-    async def submit_batch(self, user_id: str, body: Any, once: Once | None) -> Batch:
+    async def submit_batch(self, user_id: str, body: Any, once: Idempotency | None) -> Batch:
         """Submit the tasks that a JSON body asks for, all or none. Raise as `submit` does."""
         request, tasks = await self._make_batch(body)
         return await self._queue.create_batch(
             user_id, tasks, notify_each=request.notify_each, once=once
         )
 
-    async def estimate_batch(self, user_id: str, body: Any, once: Once | None) -> dict[str, Any]:
+    async def estimate_batch(
+        self, user_id: str, body: Any, once: Idempotency | None
+    ) -> dict[str, Any]:
         """Say when the batch that a JSON body asks for would start and end. Raise as `estimate`."""
         _, tasks = await self._make_batch(body)
         found = await self._queue.estimate_batch(user_id, tasks, once=once)
@@ -252,7 +254,7 @@ class TaskService:
             raise TaskNotFound(task_id)
         return await self._show_one(await self.rerun(task_id, None, by))
 
-    async def _show_page(self, page: Page) -> dict[str, Any]:
+    async def _show_page(self, page: TaskPage) -> dict[str, Any]:
         shown = await self._show(page.items)
         for one in shown:
             del one["result"]

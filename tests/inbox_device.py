@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import attrs
 
 from handlers.feeds import NotificationFeed
-from services.notifications import NotificationService, Query, State
+from services.notifications import ListState, NotificationService, Query
 from tests.inbox_board import Board
 from tests.inbox_model import View, view_of
 from tests.waiting import until
@@ -30,7 +30,7 @@ from tornado_rt.turns import NoTurn
 AWAY_SECONDS = (0.0, 0.3)
 RETRY_SECONDS = 0.1
 # More than anybody has.
-EVERYTHING = Query(state=State.ALL, limit=100_000)
+EVERYTHING = Query(state=ListState.ALL, limit=100_000)
 LATER = (*STORE_ERRORS, NoTurn)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import orjson
 
-from services.notifications.intents import Act, Create, Due, Intent, Needs, Trim, Undo
+from services.notifications.intents import ActIntent, Create, Due, Intent, Needs, Trim, Undo
 from services.notifications.ledger import Ledger
 from tests.inbox_model import view_of
 from tornado_rt.protocol import Message, MessageType, iso_time
@@ -119,7 +119,7 @@ def _described(intent: Intent, result: Any) -> dict[str, Any]:
                 moment = intent.fields.get(name)
                 fields[name] = None if moment is None else iso_time(moment)
             return {"kind": "create", "fields": fields, "id": str(result["_id"])}
-        case Act():
+        case ActIntent():
             until = None if intent.until is None else iso_time(intent.until)
             return {"kind": intent.verb, "ids": ids, "until": until, "count": result.count}
         case Undo():

@@ -21,13 +21,13 @@ import attrs
 import orjson
 
 from services.notifications import (
+    ListState,
     NotificationDraft,
     NotificationNotFound,
     NotificationService,
     NotificationStatus,
     NotificationType,
     Query,
-    State,
     Verb,
     intents,
     pages,
@@ -178,7 +178,7 @@ class Walker:
 
     async def act_where(self, user: str) -> None:
         verb, rng = self.rng.choice(VERBS), self.rng
-        state, status = rng.choice(list(State)), rng.choice([None, None, *NotificationStatus])
+        state, status = rng.choice(list(ListState)), rng.choice([None, None, *NotificationStatus])
         word = rng.choice(["", "", str(rng.randrange(10))])
         query = Query(state=state, status=status, words=[word] if word else ())
         with asking(self.board.floor(user), state, status, word, next(self.titles)):
@@ -186,7 +186,7 @@ class Walker:
 
     async def read_all(self, user: str) -> None:
         floor, unread = self.board.floor(user), NotificationStatus.UNREAD
-        with asking(floor, State.INBOX, unread, "", next(self.titles)):
+        with asking(floor, ListState.INBOX, unread, "", next(self.titles)):
             await self._note(user, self.service.read_all(user))
 
     async def undo(self, user: str) -> None:
@@ -197,7 +197,7 @@ class Walker:
             await self._note(user, self.service.undo(user, self.rng.choice(known)[1]))
 
     async def look(self, user: str) -> None:
-        state, floor = self.rng.choice(list(State)), self.board.floor(user)
+        state, floor = self.rng.choice(list(ListState)), self.board.floor(user)
         page = await self.service.find(user, attrs.evolve(EVERYTHING, state=state))
         views = [view_of(one.to_dict()) for one in page.items]
         self.notes.listed(user, state.value, floor, page, views)

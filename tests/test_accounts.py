@@ -17,7 +17,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 from services.notifications import NotificationService, Verb
 from services.notifications.account import Account, Document, Epoch, Operation
 from services.notifications.accounts import Accounts, Failed
-from services.notifications.intents import Act, Create, Intent, Undo
+from services.notifications.intents import ActIntent, Create, Intent, Undo
 from services.notifications.ledger import Ledger
 from tests.conftest import SECRET, start_server, stop_server
 from tests.inboxes import Make, check_accounts, draft, titles, unread
@@ -122,9 +122,9 @@ async def all_sorts(slow: Slow, ids: list[Any]) -> None:
     await slow.plan(
         new("new 1"),
         new("new 2", key="d:k"),
-        Act(user_id="alice", verb=Verb.READ, ids=ids[:1]),
-        Act(user_id="alice", verb=Verb.ARCHIVE, ids=ids[1:2]),
-        Act(user_id="alice", verb=Verb.DELETE, ids=ids[2:]),
+        ActIntent(user_id="alice", verb=Verb.READ, ids=ids[:1]),
+        ActIntent(user_id="alice", verb=Verb.ARCHIVE, ids=ids[1:2]),
+        ActIntent(user_id="alice", verb=Verb.DELETE, ids=ids[2:]),
         new("renewed", key="d:k"),
     )
 

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from services.admin import AdminLog
 from services.admin.bulk import TAKES
-from services.console import Asked, CommandFault, run_noted
+from services.console import AskedAction, CommandFault, run_noted
 from services.queue import TaskState
 from settings import Settings
 from tests.api import Answer, Client, event_of, frame, frame_of, serving
@@ -382,11 +382,11 @@ async def test_commands_are_noted(idle: Settings, root: str) -> None:
     async with serving(idle, root) as admin:
         queue = admin.core.queue
         log = AdminLog(admin.core.redis, queue.prefix, 100)
-        await run_noted(queue, log.note, "pause", Asked(kind="analysis"))
-        await run_noted(queue, log.note, "limits", Asked(names=["analysis"]))
-        await run_noted(queue, log.note, "limits", Asked(names=["analysis", "limit=3"]))
+        await run_noted(queue, log.note, "pause", AskedAction(kind="analysis"))
+        await run_noted(queue, log.note, "limits", AskedAction(names=["analysis"]))
+        await run_noted(queue, log.note, "limits", AskedAction(names=["analysis", "limit=3"]))
         with pytest.raises(CommandFault):
-            await run_noted(queue, log.note, "purge", Asked())
+            await run_noted(queue, log.note, "purge", AskedAction())
         found = await acts(admin, 3)
         assert [(one["action"], one["status"]) for one in found] == [
             ("queue pause", 0),

@@ -18,10 +18,10 @@ from services.email import (
     Digests,
     MailLinks,
     MailServer,
+    MailWords,
     NoAddress,
     NoMail,
     Postman,
-    Words,
     check_address,
     email_kind,
     email_params,
@@ -37,7 +37,7 @@ from tornado_rt.testing import TaskRun, run_task_async
 from tornado_rt.work import Retry, TaskError
 
 SENDER = "news@app.example"
-WORDS = Words(load_templates())
+WORDS = MailWords(load_templates())
 LINKS = MailLinks("https://app.example/", "a secret of the tests, 32 bytes or more")
 
 
@@ -61,7 +61,7 @@ async def ignore(user_id: str, name: str, on: bool) -> None:
     """Stand for the inbox where nobody asks which channels are on."""
 
 
-async def words_of(user_id: str) -> Words:
+async def words_of(user_id: str) -> MailWords:
     return WORDS
 
 
@@ -209,7 +209,7 @@ def test_mail_is_in_the_users_language(
         recipient="a@b.example",
         user_id="alice",
         message_id="x",
-        words=Words(load_templates(), locale),
+        words=MailWords(load_templates(), locale),
     )
     assert made["Subject"] == subject
     for kind in ("plain", "html"):

@@ -11,8 +11,8 @@ from redis.asyncio import Redis
 from services.queue import (
     Band,
     Conflict,
+    Idempotency,
     KeyReused,
-    Once,
     OnConflict,
     Priority,
     QueueFull,
@@ -121,11 +121,11 @@ async def test_estimate_refuses_what_a_submission_would(
     first = await enqueue(queue, unique=held)
     with pytest.raises(Conflict, match=first):
         await queue.estimate_task("a", new(unique=Unique(key="u", on_conflict=OnConflict.REJECT)))
-    await enqueue(queue, once=Once("key", b"one"))
+    await enqueue(queue, once=Idempotency("key", b"one"))
     with pytest.raises(KeyReused):
-        await queue.estimate_task("a", new(), once=Once("key", b"other"))
+        await queue.estimate_task("a", new(), once=Idempotency("key", b"other"))
     with pytest.raises(KeyReused):
-        await queue.estimate_batch("a", several("A"), once=Once("key", b"other"))
+        await queue.estimate_batch("a", several("A"), once=Idempotency("key", b"other"))
     with pytest.raises(QueueFull):
         await queue.estimate_batch("a", several("A", "B"))
     await enqueue(queue)
@@ -142,10 +142,10 @@ async def test_estimate_names_the_task_that_there_is_already(
     await one_worker(queue, redis)
     await enqueue(queue)
     held = new(unique=Unique(key="u"))
-    there = (await queue.enqueue_task("a", held, once=Once("key", b"one"))).task_id
+    there = (await queue.enqueue_task("a", held, once=Idempotency("key", b"one"))).task_id
     for again in (
         await queue.estimate_task("a", held),
-        await queue.estimate_task("a", new(), once=Once("key", b"one")),
+        await queue.estimate_task("a", new(), once=Idempotency("key", b"one")),
     ):
         assert (again.there, again.position) == (there, 2)
         assert middle(again.ends) == pytest.approx(200, rel=0.2)
@@ -156,7 +156,9 @@ async def test_estimate_names_the_task_that_there_is_already(
     replacing = new(unique=Unique(key="u", on_conflict=OnConflict.REPLACE))
     assert (await queue.estimate_task("a", replacing)).there == ""
     await end(queue, one, two)
-    assert middle((await queue.estimate_task("a", new(), once=Once("key", b"one"))).ends) == 0
+    assert (
+        middle((await queue.estimate_task("a", new(), once=Idempotency("key", b"one"))).ends) == 0
+    )
 
 
 @pytest.mark.gen_test
@@ -169,7 +171,7 @@ async def test_estimate_of_a_batch_ends_with_its_last_task(
     assert (found.there, found.position, middle(found.starts)) == ("", 1, 0)
     assert middle(found.ends) == pytest.approx(550, rel=0.2)
     assert middle(found.runs) == pytest.approx(middle(found.ends), rel=0.01)
-    once = Once("key", b"batch")
+    once = Idempotency("key", b"batch")
     batch = await queue.create_batch("a", several(*"ABCDEFGHIJ"), once=once)
     again = await queue.estimate_batch("a", several("A"), once=once)
     assert again.there == batch.batch_id

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.notifications import (
+    ListState,
     NotificationNotFound,
     NotificationPage,
     NotificationService,
     NotificationStatus,
     Query,
     Severity,
-    State,
     Verb,
 )
 from services.notifications import inbox as inbox_module
@@ -66,12 +66,12 @@ async def test_each_state_has_its_list_and_total(
     later = (await service.get("alice", ids[0])).created_at + timedelta(hours=1)
     await service.act("alice", Verb.SNOOZE, [ids[7], ids[0]], later)
     await service.delete("alice", ids[9])
-    expected: dict[State, Titles] = {
-        State.INBOX: ["8", "6", "3", "2", "1"],
-        State.ARCHIVED: ["5", "4"],
-        State.SNOOZED: ["7", "0"],
-        State.PINNED: ["6"],
-        State.ALL: numbers(8, 0),
+    expected: dict[ListState, Titles] = {
+        ListState.INBOX: ["8", "6", "3", "2", "1"],
+        ListState.ARCHIVED: ["5", "4"],
+        ListState.SNOOZED: ["7", "0"],
+        ListState.PINNED: ["6"],
+        ListState.ALL: numbers(8, 0),
     }
     for state, listed in expected.items():
         page = await service.find("alice", Query(state=state, total=True))
@@ -210,7 +210,7 @@ async def test_list_where_most_are_archived_is_found(
     read = Query(status=NotificationStatus.READ, total=True)
     page = await service.find("alice", read)
     assert ([one.title for one in page.items], page.total) == (["0"], 1)
-    archived = await service.find("alice", Query(state=State.ARCHIVED, total=True))
+    archived = await service.find("alice", Query(state=ListState.ARCHIVED, total=True))
     assert (len(archived.items), archived.total) == (20, 596)
     await check_accounts(database)
 
@@ -260,7 +260,7 @@ async def test_list_and_counts_agree_while_others_change_them(
 
 @pytest.mark.gen_test
 async def test_user_without_any_has_an_empty_list(service: NotificationService) -> None:
-    for state in State:
+    for state in ListState:
         page = await service.find("nobody", Query(state=state, total=True))
         assert ([*page.items], page.next, page.total, page.version) == ([], None, 0, 0)
 

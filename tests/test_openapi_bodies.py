@@ -8,8 +8,7 @@ import pytest
 
 from handlers.admin import KindRequest, PurgeRequest
 from handlers.admin_board import CloseRequest
-from handlers.admin_tasks import BulkRequest, FilterRequest
-from handlers.admin_tasks import UndoRequest as BulkUndoRequest
+from handlers.admin_tasks import BulkRequest, BulkUndoRequest, FilterRequest
 from handlers.authentication import DemoLogin
 from handlers.email import AddressRequest, MailRequest
 from handlers.push import Renewal

@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from services.notifications import NotificationService
-from services.outbox import Event, OutboxPump
+from services.outbox import OutboxEvent, OutboxPump
 from tests.inboxes import unread
 from tests.receiving import Received, receiving
 from tests.telling import delivered
@@ -92,7 +92,7 @@ async def test_texts_that_no_notification_may_hold_are_cleaned(
     ],
 )
 def test_summary_of_the_result_is_the_content(result: dict[str, Any], content: str | None) -> None:
-    event = Event(event_id="e1", user_id="alice", result=result)
+    event = OutboxEvent(event_id="e1", user_id="alice", result=result)
     assert event.notification().content == content
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
-from services.notifications import NotificationService, Query, State, Verb
+from services.notifications import ListState, NotificationService, Query, Verb
 from services.notifications import pages as pages_module
 from services.notifications.account import Account, Counts, Document, Epoch
 from services.notifications.listing import LIMIT
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.long
 
 LISTS = [
     Query(state=state, status=status, limit=limit)
-    for state in (State.INBOX, State.ARCHIVED, State.SNOOZED, State.ALL)
+    for state in (ListState.INBOX, ListState.ARCHIVED, ListState.SNOOZED, ListState.ALL)
     for status in (None, NotificationStatus.UNREAD)
     for limit in (1, 4, 100)
 ]
@@ -30,7 +30,7 @@ ROUNDS = 60
 
 async def change(service: NotificationService, rng: random.Random) -> None:
     """Change the inbox of alice somehow."""
-    known = [one.id for one in (await service.find("alice", Query(state=State.ALL))).items]
+    known = [one.id for one in (await service.find("alice", Query(state=ListState.ALL))).items]
     some = rng.sample(known, min(len(known), rng.choice([1, 1, 2, 9])))
     what = rng.random()
     if what < 0.3 or not known:
@@ -106,7 +106,7 @@ async def test_next_page_reads_the_account_once(make_service: Make) -> None:
     assert ([one.title for one in second.items], asked) == (["3", "2"], ["alice"])
     # All but the newest goes to a state in which there was none.
     await writer.act("alice", Verb.ARCHIVE, [one.id for one in second.items])
-    query = Query(state=State.ALL, limit=2, before=first.next)
+    query = Query(state=ListState.ALL, limit=2, before=first.next)
     assert [one.title for one in (await service.find("alice", query)).items] == ["3", "2"]
 
 
@@ -212,7 +212,7 @@ def test_old_page_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         Query(total=True),
         Query(words=["x"]),
         Query(types=["alert"]),
-        Query(state=State.PINNED),
+        Query(state=ListState.PINNED),
     ],
 )
 def test_other_pages_are_not_kept(query: Query) -> None:

@@ -22,7 +22,7 @@ from tests.waiting import until
 from tornado_rt.feed import Feed, Opening
 from tornado_rt.hub import Hub
 from tornado_rt.protocol import Bundle, Cursor, Message, MessageType
-from tornado_rt.subscription import State, Subscription
+from tornado_rt.subscription import Subscription, SubscriptionState
 from tornado_rt.work import Plan, Step
 
 
@@ -529,7 +529,7 @@ async def test_store_that_is_away_delays_an_unknown_plan(redis: Redis) -> None:
         reader = await stage.follow()
         stage.log.away = True
         stage.publish(PLANS[1])
-        await until(lambda: reader.subscription.state is State.BEHIND)
+        await until(lambda: reader.subscription.state is SubscriptionState.BEHIND)
         stage.publish(PLANS[0])
         stage.publish(PLANS[2])
         await until(lambda: reader.numbers == [1, 3])

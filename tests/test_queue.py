@@ -22,11 +22,11 @@ from services.queue import (
     Ack,
     BatchState,
     Claim,
+    Idempotency,
     KeyReused,
     KindEntry,
     KindLimits,
     NotEnded,
-    Once,
     Outcome,
     Priority,
     QueueFull,
@@ -642,7 +642,7 @@ async def test_events_are_the_same_whether_somebody_listens_or_not(
 async def test_requests_of_the_same_moment_are_answered_each(make_queue: MakeQueue) -> None:
     """However many share a call, with whatever result."""
     queue = make_queue(max_waiting_per_user=20)
-    once = Once("k", b"request")
+    once = Idempotency("k", b"request")
     asked = [queue.enqueue_task(f"u{n % 3}", new("A", {"n": n})) for n in range(63)]
     asked += [queue.enqueue_task("once", new("A"), once=once) for _ in range(2)]
     *answers, first, again = await asyncio.gather(*asked, return_exceptions=True)
@@ -707,16 +707,16 @@ async def test_user_finds_his_tasks_again(queue: QueueService) -> None:
 @pytest.mark.gen_test
 async def test_same_idempotency_key_gives_the_same_task(queue: QueueService) -> None:
     """Another request under the key is refused; another user's key is their own."""
-    once = Once("k", b"request")
+    once = Idempotency("k", b"request")
     first = await queue.enqueue_task("a", new("AAPL"), once=once)
     again = await queue.enqueue_task("a", new("AAPL"), once=once)
     assert again.task_id == first.task_id
     other = await queue.enqueue_task("b", new("AAPL"), once=once)
     assert other.task_id != first.task_id
     with pytest.raises(KeyReused):
-        await queue.enqueue_task("a", new("IBM"), once=Once("k", b"another"))
-    batch = await queue.create_batch("a", several("IBM"), once=Once("b", b"r"))
-    same = await queue.create_batch("a", several("IBM"), once=Once("b", b"r"))
+        await queue.enqueue_task("a", new("IBM"), once=Idempotency("k", b"another"))
+    batch = await queue.create_batch("a", several("IBM"), once=Idempotency("b", b"r"))
+    same = await queue.create_batch("a", several("IBM"), once=Idempotency("b", b"r"))
     assert same.task_ids == batch.task_ids
     assert (await queue.stats()).queued == 3
 

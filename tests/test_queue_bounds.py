@@ -11,10 +11,10 @@ from redis.asyncio import Redis
 
 from services.queue import (
     BatchNotFound,
+    Idempotency,
     KeyReused,
     KindEntry,
     KindLimits,
-    Once,
     QueueService,
     TaskState,
 )
@@ -203,16 +203,18 @@ async def test_oldest_idempotency_keys_of_a_user_are_forgotten(
     make_queue: MakeQueue, redis: Redis
 ) -> None:
     queue = make_queue(idempotency_keys_per_user=2)
-    first = await enqueue(queue, "b", once=Once("k0", b"r"))
-    ids = [await enqueue(queue, once=Once(f"k{number}", b"r")) for number in range(3)]
-    assert [await enqueue(queue, once=Once(f"k{number}", b"r")) for number in (1, 2)] == ids[1:]
-    assert await enqueue(queue, once=Once("k0", b"r")) not in ids
-    assert await enqueue(queue, "b", once=Once("k0", b"r")) == first
-    batch = await queue.create_batch("a", several("A"), once=Once("k3", b"r"))
-    again = await queue.create_batch("a", several("A"), once=Once("k3", b"r"))
+    first = await enqueue(queue, "b", once=Idempotency("k0", b"r"))
+    ids = [await enqueue(queue, once=Idempotency(f"k{number}", b"r")) for number in range(3)]
+    assert [await enqueue(queue, once=Idempotency(f"k{number}", b"r")) for number in (1, 2)] == ids[
+        1:
+    ]
+    assert await enqueue(queue, once=Idempotency("k0", b"r")) not in ids
+    assert await enqueue(queue, "b", once=Idempotency("k0", b"r")) == first
+    batch = await queue.create_batch("a", several("A"), once=Idempotency("k3", b"r"))
+    again = await queue.create_batch("a", several("A"), once=Idempotency("k3", b"r"))
     assert again.batch_id == batch.batch_id
     with pytest.raises(KeyReused):
-        await queue.create_batch("a", several("B"), once=Once("k3", b"other"))
+        await queue.create_batch("a", several("B"), once=Idempotency("k3", b"other"))
     keys = await redis.keys("{rtq}:once*")
     assert len(keys) == 2 + 1 + 2
     assert all([await redis.pttl(key) > 0 for key in keys])
@@ -457,7 +459,7 @@ async def test_key_of_one_user_that_is_lost_stops_no_other(
     await end(queue, *claims)
     assert await queue.cleanup_expired_tasks() == 1
     assert await queue.get_task(made.task_ids[0]) is not None
-    later = await enqueue(queue, once=Once("k", b"r"))
+    later = await enqueue(queue, once=Idempotency("k", b"r"))
     for _ in range(3):
         await end(queue, *await claim(queue, 5))
         await queue.keep_up()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from services.notifications import Notification, NotificationService, Query, State, Verb
+from services.notifications import ListState, Notification, NotificationService, Query, Verb
 from services.notifications.lifetime import SPREAD, SPREAD_SECONDS, Lifetime
 from services.notifications.retention import LATEST_SECONDS, TRIM_STEP
 from tests.inboxes import Make, Published, check_accounts, draft, titles, unread
@@ -62,14 +62,14 @@ async def test_quota_keeps_pinned_ones_and_takes_archived_ones(
     await service.act("alice", Verb.ARCHIVE, [ids[1]])
     await create(service, 2)
     await service.trim_pending()
-    kept = await service.find("alice", Query(state=State.ALL))
+    kept = await service.find("alice", Query(state=ListState.ALL))
     assert [one.id for one in kept.items][-2:] == [ids[3], ids[0]]
     assert len(kept.items) == 4
     # An unpinned one is the oldest of all.
     await service.act("alice", Verb.UNPIN, [ids[0]])
     await create(service, 1)
     await service.trim_pending()
-    kept = await service.find("alice", Query(state=State.ALL))
+    kept = await service.find("alice", Query(state=ListState.ALL))
     assert ids[0] not in [one.id for one in kept.items]
     assert ids[3] in [one.id for one in kept.items]
     await check_accounts(database)
@@ -144,7 +144,7 @@ async def test_snoozed_one_comes_back_as_new_on_time(
     clock = asyncio.create_task(service.run_clock())
     await service.act_on("alice", Verb.SNOOZE, made.id, soon(1.5))
     assert await titles(service) == ["other"]
-    assert await titles(service, "alice", Query(state=State.SNOOZED)) == ["later"]
+    assert await titles(service, "alice", Query(state=ListState.SNOOZED)) == ["later"]
     pushed = len(published.of_type("notification"))
     async with stopwatch() as seconds:
         await until(lambda: len(published.of_type("notification")) > pushed)
@@ -170,8 +170,8 @@ async def test_one_that_is_put_off_further_or_back_comes_then(
     await service.act_on("alice", Verb.SNOOZE, first, soon(3600))
     await service.act_on("alice", Verb.ARCHIVE, second)
     await until(lambda: _is_back(service, third))
-    assert await titles(service, "alice", Query(state=State.SNOOZED)) == ["0"]
-    assert await titles(service, "alice", Query(state=State.ARCHIVED)) == ["1"]
+    assert await titles(service, "alice", Query(state=ListState.SNOOZED)) == ["0"]
+    assert await titles(service, "alice", Query(state=ListState.ARCHIVED)) == ["1"]
     await service.act_on("alice", Verb.UNSNOOZE, first)
     assert await titles(service) == ["2", "0"]
     await check_accounts(database)
@@ -300,7 +300,7 @@ async def test_deletion_is_undone_also_when_its_time_came_meanwhile(
     assert done.undo is not None
     assert (await service.undo("alice", done.undo)).changed == 2
     await until(lambda: _is_back(service, snoozed))
-    assert [one.id for one in (await service.find("alice", Query(state=State.ALL))).items] == [
+    assert [one.id for one in (await service.find("alice", Query(state=ListState.ALL))).items] == [
         snoozed
     ]
     await check_accounts(database)

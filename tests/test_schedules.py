@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 from services.estimates import Estimates
 from services.kinds import KindError, KindRegistry, ParamsFault
 from services.progress import PlanBook
-from services.queue import Once, QueueService, Task, TaskState
+from services.queue import Idempotency, QueueService, Task, TaskState
 from services.schedules import (
     Make,
     Overlap,
@@ -33,8 +33,8 @@ from services.schedules import (
     schedules_of,
 )
 from services.schedules.firing import fire_due
-from services.schedules.models import Stored, schedule_id
-from services.schedules.store import Changed, Registering, ScheduleStore, Write
+from services.schedules.models import StoredSchedule, schedule_id
+from services.schedules.store import Registering, ScheduleChanged, ScheduleStore, Write
 from services.schedules.times import jitter_of
 from services.submissions import TaskBounds, TaskFields
 from services.tasks import TaskService
@@ -97,7 +97,7 @@ class Site:
         code = schedules_of({kind.name: kind for kind in kinds})
         return ScheduleRunner(self.queue, self.make, code)
 
-    async def stored(self, name: str, user: str = "alice") -> Stored:
+    async def stored(self, name: str, user: str = "alice") -> StoredSchedule:
         [found] = (await self.store.read([f"{user}\n{name}"])).items
         return found
 
@@ -867,14 +867,14 @@ async def test_repeated_and_late_firings_change_nothing(site: Site) -> None:
     due = await site.make_due("minute", ago=-1)
     stale = await fire_due(await site.stored("minute"), due, due, site.make)
     await site.service.put("alice", "minute", {**MINUTE, "params": {"name": "new"}})
-    with pytest.raises(Changed):
+    with pytest.raises(ScheduleChanged):
         await site.store.fire(stale)
     assert (await site.stored("minute")).due == due
     await site.service.enable("alice", "minute", False)
     off = attrs.evolve(stale, definition=(await site.stored("minute")).text)
     assert (await site.store.fire(off)).made == 0
     await site.service.delete("alice", "minute")
-    with pytest.raises(Changed):
+    with pytest.raises(ScheduleChanged):
         await site.store.fire(off)
     assert len(await site.tasks()) == 1
     assert await site.faults() == []
@@ -890,9 +890,9 @@ async def test_repeated_writes_change_nothing(make_site: MakeSite) -> None:
     for _ in range(2):
         await site.store.write([made], most=1)
     other = Write(stored.id, b"", stored.text + b" ", 1.0)
-    with pytest.raises(Changed):
+    with pytest.raises(ScheduleChanged):
         await site.store.write([other])
-    with pytest.raises(Changed):
+    with pytest.raises(ScheduleChanged):
         await site.store.write([], registering=Registering("report", b"older", b"new"))
     gone = Write(stored.id, stored.text, b"")
     for _ in range(2):
@@ -937,9 +937,9 @@ async def test_run_that_is_refused_leaves_what_is_told_of_the_schedule(make_site
 async def test_request_to_run_that_is_repeated_makes_one_task(site: Site) -> None:
     await site.service.create("alice", MINUTE | {"overlap": "queue"})
     due = (await site.stored("minute")).due
-    once = Once("key", b"")
+    once = Idempotency("key", b"")
     tasks = [await site.service.run_now("alice", "minute", once) for _ in range(3)]
-    other = await site.service.run_now("alice", "minute", Once("other", b""))
+    other = await site.service.run_now("alice", "minute", Idempotency("other", b""))
     assert len({task.task_id for task in (*tasks, other)}) == 2
     assert len(await site.tasks()) == 2
     stored = await site.stored("minute")

@@ -10,11 +10,11 @@ from bson import ObjectId
 from bson.datetime_ms import DatetimeMS
 
 from services.notifications import (
+    ListState,
     Notification,
     NotificationService,
     NotStorable,
     Query,
-    State,
     Verb,
 )
 from tests.inboxes import Make, check_accounts, draft, titles, unread
@@ -74,7 +74,7 @@ async def test_strange_document_holds_up_no_job_and_nobody(
     """Its user's lists, the clock and the trimmer go on with any rest of it."""
     service = await make_service(quota=2)
     stored = await database.inbox.insert_one(dict(document))
-    for state in State:
+    for state in ListState:
         for item in (await service.find("m", Query(state=state, total=True))).to_dict()["items"]:
             assert isinstance(item["metadata"], dict)
             assert {type(item[name]) for name in ("title", "type", "severity", "status")} == {str}
@@ -91,7 +91,7 @@ async def test_strange_document_holds_up_no_job_and_nobody(
     await service.do_due()
     for one in (service, await make_service()):
         for user_id in ("m", "bob"):
-            found = await one.find(user_id, Query(state=State.ALL, total=True))
+            found = await one.find(user_id, Query(state=ListState.ALL, total=True))
             assert len(found.items) == 2
     assert (await service.replay("bob", Cursor("any", 0))).resync is None
 

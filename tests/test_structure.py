@@ -99,3 +99,13 @@ def test_sets_of_errors_stand_once() -> None:
         )
     ]
     assert len(sets) == len(set(sets)) >= 3
+
+
+def test_a_public_class_has_a_name_of_its_own() -> None:
+    """One word, one thing: docs/glossary.md."""
+    places: dict[str, list[str]] = {}
+    for path in sources("tornado_rt", "handlers", "services"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

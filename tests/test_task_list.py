@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from services.queue import Page, QueueService
+from services.queue import QueueService, TaskPage
 from tests.queueing import KIND, claim, end, enqueue, expire_leases, ids_of, read, several
 
 pytestmark = pytest.mark.usefixtures("invariants")
@@ -15,7 +15,7 @@ MakeQueue = Callable[..., QueueService]
 EVERYBODY = ""
 
 
-async def pages_of(queue: QueueService, user: str, **asked: Any) -> list[Page]:
+async def pages_of(queue: QueueService, user: str, **asked: Any) -> list[TaskPage]:
     """Read a list to its end, part by part."""
     pages = [await queue.list_tasks(user, **asked)]
     while pages[-1].next is not None:

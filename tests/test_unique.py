@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from services.queue import (
     Conflict,
-    Once,
+    Idempotency,
     OnConflict,
     QueueFull,
     QueueService,
@@ -336,7 +336,7 @@ async def test_key_of_some_seconds_outlives_its_task(
 async def test_key_of_a_request_remembers_the_task_that_it_was_given(queue: QueueService) -> None:
     """Also the one that was there under the unique key: the same request gets it again."""
     first = await submit(queue)
-    once = Once("k1", b"body")
+    once = Idempotency("k1", b"body")
     task = new(unique=Unique(key="k"))
     given = await queue.enqueue_task("a", task, once=once)
     assert given.task_id == first.task_id

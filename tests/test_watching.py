@@ -9,7 +9,7 @@ import attrs
 import pytest
 from redis.asyncio import Redis
 
-from services.queue import Claim, Once, Outcome, QueueError, QueueService, TaskState
+from services.queue import Claim, Idempotency, Outcome, QueueError, QueueService, TaskState
 from services.queue.watching import WATCH_SECONDS
 from tests.queueing import (
     claim,
@@ -231,7 +231,7 @@ class Walk:
     async def submit(self) -> None:
         delay = self.random.choice([0.0, 0.0, 60.0])
         key = self.random.choice(["", "", "k"])
-        once = Once(str(self.random.randrange(20)), b"same")
+        once = Idempotency(str(self.random.randrange(20)), b"same")
         self.tasks.append(await enqueue(self.queue, delay=delay, key=key, once=once))
 
     async def submit_batch(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from services.analysis import AnalysisTask, RedisProgressTracker
-from services.queue import Claimed, Job, QueueService, TaskState, Upkeep
+from services.queue import Claimed, Job, QueueService, TaskState, UpkeepReply
 from services.worker import Backoff, HandlerError, Retry, Roster, TaskError, legacy_target
 from services.worker.slots import LANES
 from settings import Settings
@@ -398,7 +398,7 @@ class OvertakenQueue(QueueService):
         self.announced = asyncio.Event()
         self.asked = asyncio.Event()
 
-    async def keep_up(self) -> Upkeep:
+    async def keep_up(self) -> UpkeepReply:
         upkeep = await super().keep_up()
         self.asked.set()
         await self.announced.wait()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from services.console import ACTIONS, Asked
+from services.console import ACTIONS, AskedAction
 from settings import Settings
 from tests.api import frame
 from tests.peers import TEXT, Peer, client_frame
@@ -232,7 +232,7 @@ async def test_workers_are_counted_and_listed(quiet: Settings, make_token: Token
         text = (await alice.get("/metrics")).body.decode()
         assert 'rt_remote_workers{transport="websocket"} 1.0' in text
         assert 'rt_remote_workers{transport="http"} 1.0' in text
-        told = await ACTIONS["workers"].run(alice.core.queue, Asked(kind="film"))
+        told = await ACTIONS["workers"].run(alice.core.queue, AskedAction(kind="film"))
         listed = {one["worker_id"]: one for one in map(json.loads, told.lines)}
         assert listed["remote:machine:w1"]["host"] == "far"
         assert listed["remote:machine:w1"]["slots"] == 3
@@ -258,7 +258,7 @@ async def test_workers_are_counted_and_listed(quiet: Settings, make_token: Token
             return bool((await alice.get("/api/ws/stats")).body["remote_workers"] == 0)
 
         await until(is_gone)
-        told = await ACTIONS["workers"].run(alice.core.queue, Asked())
+        told = await ACTIONS["workers"].run(alice.core.queue, AskedAction())
         assert "remote:machine:w1" not in " ".join(told.lines)
 
 

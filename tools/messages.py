@@ -10,14 +10,14 @@ from pathlib import Path
 
 from tools import messages_js
 from tornado_rt.locales.catalogue import BUILT_IN, SUFFIX
-from tornado_rt.locales.extraction import Found, find_all, find_marked, find_said, update
+from tornado_rt.locales.extraction import FoundMessage, find_all, find_marked, find_said, update
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("tornado_rt", "handlers", "services")
 EXAMPLES = "examples"
 
 
-def find_messages() -> dict[str, Found]:
+def find_messages() -> dict[str, FoundMessage]:
     """Return the messages of all Python files. Raise ValueError for one that is no literal."""
     ours = find_all(_files_of(*OURS), find_marked)
     shipped = find_all(_files_of(EXAMPLES), find_said)

@@ -142,7 +142,7 @@ class _Board:
 
 
 @attrs.frozen
-class Server:
+class RunningServer:
     """A server that listens."""
 
     url: str
@@ -150,7 +150,7 @@ class Server:
 
 
 @attrs.frozen
-class Opened:
+class OpenedServer:
     """A server but for its sockets: `application` answers what comes by any.
 
     Stop `remote` before connections end, so that nobody is sent a task by them.
@@ -164,7 +164,9 @@ class Opened:
 
 
 @contextlib.asynccontextmanager
-async def running_server(settings: Settings, process: int | None = None) -> AsyncIterator[Server]:
+async def running_server(
+    settings: Settings, process: int | None = None
+) -> AsyncIterator[RunningServer]:
     """Run a server until the block ends; `process` is its number when others share its port.
 
     Raise StoreError, SecretError, HandlerError, KindError or OSError when it cannot start.
@@ -187,7 +189,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         # First of all, so that nobody is sent a task whose connection is about to end.
         stack.callback(opened.remote.stop)
         stack.enter_context(_told("server", url=opened.url, process=process or 1))
-        yield Server(opened.url, core)
+        yield RunningServer(opened.url, core)
     log.info("server_stopped")
 
 
@@ -199,7 +201,7 @@ async def open_server(
     process: int | None = None,
     authenticate: Authenticate | None = None,
     owns_process: bool = True,
-) -> Opened:
+) -> OpenedServer:
     """Open all of a server but its sockets.
 
     `find_url` returns where it is reached; it is called once the data are ready. `authenticate` is
@@ -271,7 +273,7 @@ async def open_server(
     stack.push_async_callback(core.presence.leave)
     stack.push_async_callback(core.devices.flush)
     stack.push_async_callback(core.hub.drain, settings.server.drain_seconds)
-    return Opened(own_url, core, application, services, remote)
+    return OpenedServer(own_url, core, application, services, remote)
 
 
 @contextlib.asynccontextmanager

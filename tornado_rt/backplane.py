@@ -58,7 +58,7 @@ class BackplaneDown(Exception):
     """Redis did not confirm a subscription in time."""
 
 
-class Listener(Protocol):
+class MessageListener(Protocol):
     """Receives what the backplane brings. No method waits or raises."""
 
     def deliver(self, topic: str, message: Message) -> None:
@@ -96,7 +96,7 @@ class Backplane:
 
     def __init__(self, redis: Redis, metrics: Metrics) -> None:
         self._redis = redis
-        self._listener: Listener = Nobody()
+        self._listener: MessageListener = Nobody()
         self._sender: Batcher[tuple[str, bytes], None] = Batcher(
             self._publish_all, "publish", together=PUBLISHED_TOGETHER, common=(RedisError, OSError)
         )
@@ -132,7 +132,7 @@ class Backplane:
         return not (self._down or self._jobs.died)
 
     @contextlib.asynccontextmanager
-    async def running(self, listener: Listener) -> AsyncIterator[None]:
+    async def running(self, listener: MessageListener) -> AsyncIterator[None]:
         """Read and keep the subscription for a listener until the block ends."""
         self._listener = listener
         self._wanted.update((CONTROL, self._probe))

@@ -26,9 +26,9 @@ from handlers.routes import PROBLEMS
 from handlers.tasks import IDEMPOTENCY_KEY_LENGTH
 from services.notifications.creation import Once as SentOnce
 from services.notifications.sending import SendRequest
-from services.queue import Once
+from services.queue import Idempotency
 from settings import Settings, load_settings
-from tornado_rt.app import Opened, Services, open_server
+from tornado_rt.app import OpenedServer, Services, open_server
 from tornado_rt.auth import USER_ID_LENGTH, AuthError, Identity
 from tornado_rt.bounds import OutOfBounds, check_name
 from tornado_rt.json_body import structure
@@ -83,7 +83,7 @@ class Server:
         # A start and a stop are whole, one after the other.
         self._turn = asyncio.Lock()
         self._stack: contextlib.AsyncExitStack | None = None
-        self._opened: Opened | None = None
+        self._opened: OpenedServer | None = None
         self._mount = Mount(settings.server.prefix)
         paths = PathMatches(re.escape(settings.server.prefix) + r"(?:/.*)?")
         # For the rules of the application. While the server does not run it answers 503.
@@ -153,7 +153,7 @@ class Server:
             once = None
             if idempotency_key is not None:
                 _check_key(idempotency_key)
-                once = Once(idempotency_key, orjson.dumps(body))
+                once = Idempotency(idempotency_key, orjson.dumps(body))
             return (await self._services.tasks.submit(user_id, body, once)).task_id
 
     async def publish(self, topic: str, data: Any = None) -> str:

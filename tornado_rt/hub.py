@@ -34,7 +34,7 @@ class Subscriber(Receiver, Protocol):
         ...
 
 
-class Source(Protocol):
+class MessageSource(Protocol):
     """Brings what is published on a topic; the backplane."""
 
     async def subscribe(self, topic: str) -> None:
@@ -58,7 +58,7 @@ class Registry(Protocol):
         ...
 
 
-class History(Protocol):
+class MessageHistory(Protocol):
     """Keeps what became of connections."""
 
     def opened(self, device: Device) -> None:
@@ -82,9 +82,9 @@ class Hub:
         self,
         census: Census,
         heartbeats: Heartbeats,
-        source: Source,
+        source: MessageSource,
         registry: Registry | None = None,
-        history: History | None = None,
+        history: MessageHistory | None = None,
     ) -> None:
         self.limits = census.limits
         self.metrics = census.metrics

@@ -62,7 +62,7 @@ PART_COST = 1 / 256
 
 
 @attrs.frozen
-class Opened:
+class OpenedSocket:
     """A socket whose handshake is answered.
 
     `unsent` of the answer has still to be written; `early` has come after the handshake.
@@ -114,7 +114,7 @@ class SocketConnection(Connection):
     def encode_beat(self, heartbeat: Message) -> bytes:
         return heartbeat.ws_frame + PING_FRAME
 
-    def take(self, opened: Opened) -> None:
+    def take(self, opened: OpenedSocket) -> None:
         """Own the socket from here on, and what came after the handshake."""
         self.adopt(opened.socket, opened.unsent)
         if opened.early:
@@ -308,7 +308,7 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
     """An endpoint that is a WebSocket. Subclasses say what it follows."""
 
     # Set once the handshake is answered, until somebody owns the socket.
-    opened: Opened | None = None
+    opened: OpenedSocket | None = None
     redeems_itself = True
     get_changes = True
     # The negotiated compression; None when it is off or the client does not want it.
@@ -421,7 +421,7 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
         """Choose ours; the one with the token is never echoed."""
         return WS_SUBPROTOCOL if WS_SUBPROTOCOL in subprotocols else None
 
-    async def _follow(self, opened: Opened) -> None:
+    async def _follow(self, opened: OpenedSocket) -> None:
         await self.redeem()
         connection, begin = await self.enter()
         if connection.closed:
@@ -468,7 +468,7 @@ def _referring(answer: Message, ref: Any) -> Message:
     return Message.of(answer.type, {"ref": ref, **answer.fields()})
 
 
-def answer_on(stream: IOStream, answer: bytes, peer_timeout: float) -> Opened:
+def answer_on(stream: IOStream, answer: bytes, peer_timeout: float) -> OpenedSocket:
     """Answer a handshake, and take the socket over. Raise OSError when the client has left."""
     early = bytes(stream._read_buffer)
     sock = take_over(stream, peer_timeout)
@@ -480,4 +480,4 @@ def answer_on(stream: IOStream, answer: bytes, peer_timeout: float) -> Opened:
     except OSError:
         sock.close()
         raise
-    return Opened(sock, answer[sent:], early)
+    return OpenedSocket(sock, answer[sent:], early)

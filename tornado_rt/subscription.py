@@ -21,7 +21,7 @@ from tornado_rt.protocol import Cursor, Message, MessageType
 GAP_RETRY_SECONDS = (0.3, 0.9)
 
 
-class State(StrEnum):
+class SubscriptionState(StrEnum):
     """The state decides how a subscription treats a published message."""
 
     # Holds it: the log is being read for the first time.
@@ -36,18 +36,18 @@ class State(StrEnum):
     ENDED = "ended"
 
 
-HOLDING = (State.OPENING, State.FILLING)
+HOLDING = (SubscriptionState.OPENING, SubscriptionState.FILLING)
 # From, to, and by what.
 TRANSITIONS = (
-    (State.OPENING, State.LIVE, "begin"),
-    (State.LIVE, State.FILLING, "gap"),
-    (State.FILLING, State.LIVE, "log read"),
-    (State.FILLING, State.BEHIND, "store away"),
-    (State.BEHIND, State.FILLING, "after a while"),
-    (State.OPENING, State.ENDED, "end"),
-    (State.LIVE, State.ENDED, "end"),
-    (State.FILLING, State.ENDED, "end"),
-    (State.BEHIND, State.ENDED, "end"),
+    (SubscriptionState.OPENING, SubscriptionState.LIVE, "begin"),
+    (SubscriptionState.LIVE, SubscriptionState.FILLING, "gap"),
+    (SubscriptionState.FILLING, SubscriptionState.LIVE, "log read"),
+    (SubscriptionState.FILLING, SubscriptionState.BEHIND, "store away"),
+    (SubscriptionState.BEHIND, SubscriptionState.FILLING, "after a while"),
+    (SubscriptionState.OPENING, SubscriptionState.ENDED, "end"),
+    (SubscriptionState.LIVE, SubscriptionState.ENDED, "end"),
+    (SubscriptionState.FILLING, SubscriptionState.ENDED, "end"),
+    (SubscriptionState.BEHIND, SubscriptionState.ENDED, "end"),
 )
 
 
@@ -96,7 +96,7 @@ class Subscription:
     ) -> None:
         self.feed = feed
         self.name = name
-        self.state = State.OPENING
+        self.state = SubscriptionState.OPENING
         self._topics = topics
         self._carrier = carrier
         # None while nothing is held.
@@ -131,7 +131,7 @@ class Subscription:
 
     def end(self) -> None:
         """Stop following; harmless when repeated."""
-        self.state = State.ENDED
+        self.state = SubscriptionState.ENDED
         for topic in self.feed.topics:
             self._topics.unsubscribe(topic, self)
 
@@ -141,7 +141,7 @@ class Subscription:
             self._held = self._held or []
             self._held.extend(message.parts)
             return
-        if self.state is State.ENDED:
+        if self.state is SubscriptionState.ENDED:
             return
         shown = self.feed.show(message)
         if shown is None:
@@ -155,30 +155,30 @@ class Subscription:
     def gap(self) -> None:
         """Read the log again from the last message forwarded."""
         self._missed = True
-        if self.state is State.LIVE:
-            self.state = State.FILLING
+        if self.state is SubscriptionState.LIVE:
+            self.state = SubscriptionState.FILLING
             self._topics.spawn(self._fill(), "fill-gap")
 
     def is_behind(self, head: Cursor | None) -> bool:
         """Say whether the log has more than what came; None: the log is gone."""
-        if self.state is not State.LIVE or self._cursor is None:
+        if self.state is not SubscriptionState.LIVE or self._cursor is None:
             return False
         return head is None or self._is_ahead(head)
 
     async def _fill(self) -> None:
-        while self.state is not State.ENDED:
-            self.state, self._missed = State.FILLING, False
+        while self.state is not SubscriptionState.ENDED:
+            self.state, self._missed = SubscriptionState.FILLING, False
             try:
                 opening = await self.feed.read(self._cursor)
             except STORE_ERRORS:
-                if self.state is State.FILLING:
+                if self.state is SubscriptionState.FILLING:
                     # Deliver again what has come: a feed without gaps keeps it until its log is
                     # read.
-                    self.state = State.BEHIND
+                    self.state = SubscriptionState.BEHIND
                     self._release()
                     await asyncio.sleep(random.uniform(*GAP_RETRY_SECONDS))
             except Exception as error:
-                if self.state is State.FILLING:
+                if self.state is SubscriptionState.FILLING:
                     self._carrier.failed(self, error)
                 return
             else:
@@ -186,7 +186,7 @@ class Subscription:
                 return
 
     def _catch_up(self, opening: Opening, *, had_gap: bool = False) -> None:
-        if self.state is State.ENDED:
+        if self.state is SubscriptionState.ENDED:
             return
         if opening.resync is not None:
             reason = {"reason": opening.resync}
@@ -198,7 +198,7 @@ class Subscription:
                 self._forward(message)
         if self._has_ended():
             return
-        self._cursor, self.state = opening.cursor, State.LIVE
+        self._cursor, self.state = opening.cursor, SubscriptionState.LIVE
         self._release()
         if self._has_ended():
             return
@@ -212,7 +212,7 @@ class Subscription:
 
     def _has_ended(self) -> bool:
         # A carrier may end it at any message.
-        return self.state is State.ENDED
+        return self.state is SubscriptionState.ENDED
 
     def _release(self) -> None:
         """Deliver what was held; after one that makes a gap the others are held again."""
@@ -234,7 +234,7 @@ class Subscription:
                 self._forward(part)
 
     def _forward(self, message: Message) -> None:
-        if self.state is State.ENDED:
+        if self.state is SubscriptionState.ENDED:
             return
         # It replaces the messages before it that are still missing, or they have come already.
         if message.cursor is not None and self._is_ahead(message.cursor):

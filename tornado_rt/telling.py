@@ -22,8 +22,8 @@ from services.email import (
     Digests,
     MailLinks,
     MailServer,
+    MailWords,
     Postman,
-    Words,
     WordsOf,
     email_kind,
 )
@@ -245,8 +245,8 @@ async def open_absent(
     return Absent(subscriptions, addresses, links, digests, words_of, kinds)
 
 
-async def _words_of(notifications: NotificationService, user_id: str) -> Words:
-    return Words(notifications.templates, (await notifications.preferences(user_id)).locale)
+async def _words_of(notifications: NotificationService, user_id: str) -> MailWords:
+    return MailWords(notifications.templates, (await notifications.preferences(user_id)).locale)
 
 
 def serve_absent(core: Core, telling: Telling, absent: Absent, types: NotificationTypes) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 REFUSED_SECONDS = 1.0
 
 
-class Request(Protocol):
+class HeldRequest(Protocol):
     """A request that somebody waits for."""
 
     def give_up(self, task: "asyncio.Task[Any]") -> None:
@@ -27,13 +27,13 @@ class UnderWay:
     """
 
     def __init__(self, seconds: float = 0.0) -> None:
-        self._requests: dict[asyncio.Task[Any], Request] = {}
+        self._requests: dict[asyncio.Task[Any], HeldRequest] = {}
         self._seconds = seconds
         # When, which task works on it, and where what is logged belongs to.
-        self._due: dict[Request, tuple[float, asyncio.Task[Any], contextvars.Context]] = {}
+        self._due: dict[HeldRequest, tuple[float, asyncio.Task[Any], contextvars.Context]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, request: Request) -> "asyncio.Task[Any]":
+    def add(self, request: HeldRequest) -> "asyncio.Task[Any]":
         """Add a request of the task that runs, and return that task."""
         task = asyncio.current_task()
         assert task is not None
@@ -44,7 +44,7 @@ class UnderWay:
         """Remove the request of a task that ends."""
         del self._requests[task]
 
-    def begin(self, request: Request, task: "asyncio.Task[Any]") -> None:
+    def begin(self, request: HeldRequest, task: "asyncio.Task[Any]") -> None:
         """Count the time of the task from now on."""
         if not self._seconds:
             return
@@ -55,7 +55,7 @@ class UnderWay:
         if self._timer is None:
             self._timer = loop.call_at(due, self._refuse_slow)
 
-    def pause(self, request: Request) -> None:
+    def pause(self, request: HeldRequest) -> None:
         """Count no more; harmless when repeated."""
         self._due.pop(request, None)
 

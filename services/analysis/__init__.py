@@ -3,8 +3,8 @@
 from services.analysis.kind import AnalysisKind, AnalysisTask, analysis_kind, legacy_arguments
 from services.analysis.plan import (
     AnalysisParams,
+    AnalysisStep,
     Analyst,
-    Step,
     TaskParams,
     estimate_seconds,
     make_plan,
@@ -21,10 +21,10 @@ from services.analysis.tracker import (
 __all__ = [
     "AnalysisKind",
     "AnalysisParams",
+    "AnalysisStep",
     "AnalysisTask",
     "Analyst",
     "RedisProgressTracker",
-    "Step",
     "StepUnknown",
     "TaskParams",
     "analysis_kind",

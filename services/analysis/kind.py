@@ -10,7 +10,7 @@ from services.analysis.plan import (
     NAME,
     TELLING,
     AnalysisParams,
-    Step,
+    AnalysisStep,
     estimate_seconds,
     make_steps,
 )
@@ -105,7 +105,7 @@ def _read_params(params: bytes) -> AnalysisParams:
         raise OutOfBounds("; ".join(problem.errors or [problem.detail])) from None
 
 
-def _steps_of(params: AnalysisParams) -> list[Step]:
+def _steps_of(params: AnalysisParams) -> list[AnalysisStep]:
     return make_steps(params.analysts, params.research_depth)
 
 

@@ -83,7 +83,7 @@ class AnalysisParams:
 
 
 @attrs.frozen
-class Step(work.Step):
+class AnalysisStep(work.Step):
     """One step; `weight` is its share of the whole, from 0 to 1."""
 
     @property
@@ -134,7 +134,7 @@ def make_plan(analysts: list[Analyst], research_depth: int) -> work.Plan:
     return _make_plan(tuple(analysts), research_depth)
 
 
-def make_steps(analysts: list[Analyst], research_depth: int) -> list[Step]:
+def make_steps(analysts: list[Analyst], research_depth: int) -> list[AnalysisStep]:
     """Return the steps in their order; the weights sum to 1."""
     return list(_make_steps(tuple(analysts), research_depth))
 
@@ -145,7 +145,7 @@ def _make_plan(analysts: tuple[Analyst, ...], research_depth: int) -> work.Plan:
 
 
 @functools.cache
-def _make_steps(analysts: tuple[Analyst, ...], research_depth: int) -> tuple[Step, ...]:
+def _make_steps(analysts: tuple[Analyst, ...], research_depth: int) -> tuple[AnalysisStep, ...]:
     rounds = ROUNDS.get(research_depth, MOST_ROUNDS)
     debate = [
         ("bull", stored_phrase("The case for buying")),
@@ -190,10 +190,10 @@ def estimate_seconds(analysts: list[Analyst], research_depth: int, llm_provider:
     return BASE_SECONDS[research_depth] * factor * PROVIDER_FACTORS.get(llm_provider, 1.0)
 
 
-def _shared(named: Sequence[tuple[str, str]], weight: float) -> list[Step]:
+def _shared(named: Sequence[tuple[str, str]], weight: float) -> list[AnalysisStep]:
     return [_step((name, text, weight / len(named))) for name, text in named]
 
 
-def _step(given: tuple[str, str, float]) -> Step:
+def _step(given: tuple[str, str, float]) -> AnalysisStep:
     name, text, weight = given
-    return Step(name, weight, text)
+    return AnalysisStep(name, weight, text)

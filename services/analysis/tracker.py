@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from services.analysis.plan import Analyst, Step, TaskParams, make_steps, outline_of
+from services.analysis.plan import AnalysisStep, Analyst, TaskParams, make_steps, outline_of
 from services.progress.snapshot import PlanView
 from services.progress.stores import FileProgressStore, ProgressStore
 from tornado_rt.work import MAX_MESSAGE_LENGTH, Plan, Run, clean_text, first_fragment
@@ -148,7 +148,7 @@ class RedisProgressTracker:
         return Run(plan=known.plan, expected_seconds=known.expected, forecast=forecast)
 
 
-def read_update(update: object, steps: Sequence[Step]) -> tuple[int | None, str | None]:
+def read_update(update: object, steps: Sequence[AnalysisStep]) -> tuple[int | None, str | None]:
     """Return the index of the step and the message that a report names, None where it does not.
 
     Keys that are not ours are passed over. Raise StepUnknown.
@@ -160,7 +160,7 @@ def read_update(update: object, steps: Sequence[Step]) -> tuple[int | None, str 
     return step, None if message is None else clean_text(message, MAX_MESSAGE_LENGTH)
 
 
-def plain_update(update: object, steps: Sequence[Step]) -> str | dict[str, Any]:
+def plain_update(update: object, steps: Sequence[AnalysisStep]) -> str | dict[str, Any]:
     """Return a report as `read_update` reads it, of plain objects: to look at it runs no code."""
     step, message = read_update(update, steps)
     if not isinstance(update, dict):
@@ -169,7 +169,7 @@ def plain_update(update: object, steps: Sequence[Step]) -> str | dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _index_of(step: object, steps: Sequence[Step]) -> int:
+def _index_of(step: object, steps: Sequence[AnalysisStep]) -> int:
     # True is an int to Python, and no step.
     if isinstance(step, int) and not isinstance(step, bool) and 0 <= step < len(steps):
         return int(step)

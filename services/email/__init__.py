@@ -5,7 +5,7 @@ from services.email.digests import Digests
 from services.email.kind import EmailParams, Postman, email_kind, email_params
 from services.email.links import UNSUBSCRIBE, BadLink, MailLinks
 from services.email.server import MailServer
-from services.email.words import Words, WordsOf
+from services.email.words import MailWords, WordsOf
 
 __all__ = [
     "UNSUBSCRIBE",
@@ -15,10 +15,10 @@ __all__ = [
     "EmailParams",
     "MailLinks",
     "MailServer",
+    "MailWords",
     "NoAddress",
     "NoMail",
     "Postman",
-    "Words",
     "WordsOf",
     "check_address",
     "email_kind",

@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from services.email.links import MailLinks
-from services.email.words import Words
+from services.email.words import MailWords
 from tornado_rt.work import clean_line
 
 # Shown of a digest; the rest is counted.
@@ -25,7 +25,7 @@ def letter(
     recipient: str,
     user_id: str,
     message_id: str,
-    words: Words,
+    words: MailWords,
 ) -> EmailMessage:
     """Return the mail that tells of unread notifications.
 
@@ -51,7 +51,7 @@ def _address(mailbox: str) -> Address:
     return Address(addr_spec=mailbox)
 
 
-def _subject(notifications: Sequence[dict[str, Any]], words: Words) -> str:
+def _subject(notifications: Sequence[dict[str, Any]], words: MailWords) -> str:
     if len(notifications) == 1:
         # A line break would begin another header.
         return clean_line(notifications[0]["title"], SUBJECT_LENGTH)
@@ -59,7 +59,7 @@ def _subject(notifications: Sequence[dict[str, Any]], words: Words) -> str:
 
 
 def _plain(
-    notifications: Sequence[dict[str, Any]], links: MailLinks, unsubscribe: str, words: Words
+    notifications: Sequence[dict[str, Any]], links: MailLinks, unsubscribe: str, words: MailWords
 ) -> str:
     parts = [_paragraph(one, links) for one in notifications[:MOST_SHOWN]]
     parts += _rest(notifications, words)
@@ -72,13 +72,13 @@ def _paragraph(notification: dict[str, Any], links: MailLinks) -> str:
     return "\n".join(filter(None, lines))
 
 
-def _rest(notifications: Sequence[dict[str, Any]], words: Words) -> list[str]:
+def _rest(notifications: Sequence[dict[str, Any]], words: MailWords) -> list[str]:
     more = len(notifications) - MOST_SHOWN
     return [words.say("more", count=more)] if more > 0 else []
 
 
 def _html(
-    notifications: Sequence[dict[str, Any]], links: MailLinks, unsubscribe: str, words: Words
+    notifications: Sequence[dict[str, Any]], links: MailLinks, unsubscribe: str, words: MailWords
 ) -> str:
     parts = [_section(one, links) for one in notifications[:MOST_SHOWN]]
     parts += [f"<p>{escape(text)}</p>" for text in _rest(notifications, words)]

@@ -11,7 +11,7 @@ PREFIX = "email."
 
 
 @attrs.frozen
-class Words:
+class MailWords:
     """The words in a user's language; None: the server's."""
 
     _templates: Templates
@@ -28,4 +28,4 @@ class Words:
 
 
 # Gets the user.
-WordsOf = Callable[[str], Awaitable[Words]]
+WordsOf = Callable[[str], Awaitable[MailWords]]

@@ -27,7 +27,7 @@ class KindUnknown(ValueError):
     """There is no such kind, or it cannot be used; the message says why."""
 
 
-class Board(Protocol):
+class StateReader(Protocol):
     """Where processes tell each other of their kinds: the queue."""
 
     async def read_kinds(self) -> list[KindState]:
@@ -65,7 +65,7 @@ class KindRegistry:
         """Return what other processes are told of our kinds."""
         return [kind.entry for kind in self._kinds.values()]
 
-    async def find(self, name: str, board: Board) -> KnownKind:
+    async def find(self, name: str, board: StateReader) -> KnownKind:
         """Return a kind: ours, else another process's. Raise KindUnknown, and what reading raises.
 
         `board`: where other processes have told of theirs.
@@ -77,7 +77,7 @@ class KindRegistry:
             raise KindUnknown(self._unknown(name))
         return known
 
-    async def _ask(self, name: str, board: Board) -> KnownKind | None:
+    async def _ask(self, name: str, board: StateReader) -> KnownKind | None:
         asked = self._asked.get(name)
         if asked is None or not asked.holds:
             self._forget_old()
@@ -87,7 +87,7 @@ class KindRegistry:
         # One who gives up takes nothing from the others.
         return await asyncio.shield(asked.answer)
 
-    async def _find_shared(self, name: str, board: Board) -> KnownKind | None:
+    async def _find_shared(self, name: str, board: StateReader) -> KnownKind | None:
         entry = await _read_entry(name, board)
         if entry is None or not entry.description:
             self._shared.pop(name, None)
@@ -119,7 +119,7 @@ class KindRegistry:
         )
 
 
-async def _read_entry(name: str, board: Board) -> KindEntry | None:
+async def _read_entry(name: str, board: StateReader) -> KindEntry | None:
     states = await board.read_kinds()
     return next((one.entry for one in states if one.entry.kind == name), None)
 

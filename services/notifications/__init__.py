@@ -1,7 +1,7 @@
 """Notifications, kept and pushed."""
 
 from services.notifications.acting import Done
-from services.notifications.listing import Query, State
+from services.notifications.listing import ListState, Query
 from services.notifications.models import (
     LINK_LENGTH,
     TITLE_LENGTH,
@@ -27,6 +27,7 @@ __all__ = [
     "AlreadyAnswered",
     "BroadcastDraft",
     "Done",
+    "ListState",
     "NotStorable",
     "Notification",
     "NotificationDraft",
@@ -39,6 +40,5 @@ __all__ = [
     "Query",
     "SentBefore",
     "Severity",
-    "State",
     "Verb",
 ]

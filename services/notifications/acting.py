@@ -9,7 +9,7 @@ import attrs
 from services.notifications.account import Document
 from services.notifications.accounts import TOGETHER
 from services.notifications.intents import (
-    Act,
+    ActIntent,
     Answer,
     Changed,
     Committed,
@@ -17,7 +17,7 @@ from services.notifications.intents import (
     Withdraw,
     id_of_event,
 )
-from services.notifications.listing import Query, State
+from services.notifications.listing import ListState, Query
 from services.notifications.models import (
     Notification,
     NotificationNotFound,
@@ -74,7 +74,7 @@ class Acting(Parts):
     ) -> Notification | None:
         """Apply a verb to one; None: it is gone. Raise NotificationNotFound, also for another's."""
         key = stored_id(id_)
-        act = Act(user_id=user_id, verb=verb, ids=[key], until=until, must_be=True)
+        act = ActIntent(user_id=user_id, verb=verb, ids=[key], until=until, must_be=True)
         document = (await self._commit(act)).result.document
         return None if document is None else Notification.of(document)
 
@@ -114,7 +114,7 @@ class Acting(Parts):
 
     async def read_all(self, user_id: str) -> Done:
         """Mark all in the inbox as read, and say so to devices in one word."""
-        unread = Query(state=State.INBOX, status=NotificationStatus.UNREAD)
+        unread = Query(state=ListState.INBOX, status=NotificationStatus.UNREAD)
         done = await self.act_where(user_id, Verb.READ, unread)
         await self._publisher.publish(user_topic(user_id), Message.of(MessageType.READ, ALL))
         return done
@@ -130,7 +130,9 @@ class Acting(Parts):
         outcome: Committed | None = None
         for start in range(0, len(ids), TOGETHER):
             part = ids[start : start + TOGETHER]
-            outcome = await self._commit(Act(user_id=user_id, verb=verb, ids=part, until=until))
+            outcome = await self._commit(
+                ActIntent(user_id=user_id, verb=verb, ids=part, until=until)
+            )
             result: Changed = outcome.result
             total += result.count
             versions += [] if result.undo is None else [result.undo]

@@ -29,7 +29,7 @@ from services.notifications.account import (
 )
 from services.notifications.indexes import INBOX
 from services.notifications.ledger import is_shown, part_of
-from services.notifications.listing import Query, State
+from services.notifications.listing import ListState, Query
 from services.notifications.models import (
     Notification,
     NotificationNotFound,
@@ -49,11 +49,11 @@ MOST_LOOKED_AT = 2000
 # The widest window, of places in the list.
 WIDEST = 4000
 STATES = {
-    State.INBOX: (UNREAD, READ),
-    State.ARCHIVED: (ARCHIVED,),
-    State.SNOOZED: (SNOOZED,),
-    State.PINNED: (UNREAD, READ),
-    State.ALL: KEPT_STATES,
+    ListState.INBOX: (UNREAD, READ),
+    ListState.ARCHIVED: (ARCHIVED,),
+    ListState.SNOOZED: (SNOOZED,),
+    ListState.PINNED: (UNREAD, READ),
+    ListState.ALL: KEPT_STATES,
 }
 PLACE = "s"
 
@@ -61,7 +61,7 @@ ReadAccount = Callable[[str], Awaitable[Account]]
 
 
 @attrs.frozen
-class Found:
+class FoundPage:
     """A page, the place behind it, and the account that it agrees with."""
 
     documents: Sequence[Document]
@@ -104,14 +104,14 @@ class Inbox:
     """Reads documents; `read_account` reads an account with nothing under way."""
 
     def __init__(self, database: Any, read_account: ReadAccount) -> None:
-        self.pages: Pages[Found] = Pages()
+        self.pages: Pages[FoundPage] = Pages()
         self._connections = connections_of(database)
         self._inbox = database[INBOX]
         self._read_account = read_account
         # Accounts of which a page was read last.
         self._seen: OrderedDict[str, Account] = OrderedDict()
 
-    async def find(self, user_id: str, query: Query, known: Account | None = None) -> Found:
+    async def find(self, user_id: str, query: Query, known: Account | None = None) -> FoundPage:
         """Find a page. Raise NotificationNotFound for a place that is none, StoreConflict.
 
         `known` is the account as it was seen last; it may have changed since.
@@ -153,14 +153,16 @@ class Inbox:
         if len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
 
-    def _keep(self, user_id: str, query: Query, found: Found) -> Found:
+    def _keep(self, user_id: str, query: Query, found: FoundPage) -> FoundPage:
         if query.is_top and len(found.documents) == found.account.counts.of(_states(query)):
             # Nothing stands behind it any more.
             found = attrs.evolve(found, following=None, low=0)
         self.pages.keep(user_id, query, found)
         return found
 
-    async def _find_kept(self, user_id: str, query: Query) -> tuple[Found | None, Account | None]:
+    async def _find_kept(
+        self, user_id: str, query: Query
+    ) -> tuple[FoundPage | None, Account | None]:
         """Return a page that is kept with what has changed since, or None; and the account."""
         seen, drops = self._connections.count, self.pages.drops
         kept = self.pages.find(user_id, query)
@@ -178,7 +180,7 @@ class Inbox:
         is_full = len(found.documents) == query.limit or found.following is None
         return (found if is_full else None), now
 
-    async def _corrected(self, found: Found, now: Account, query: Query) -> Found:
+    async def _corrected(self, found: FoundPage, now: Account, query: Query) -> FoundPage:
         """Return a page with what has changed up to an account.
 
         It is exact unless something has changed after that: each change raises the version of a
@@ -229,7 +231,7 @@ class Inbox:
             account = now
         raise StoreConflict(user_id)
 
-    async def _find(self, account: Account, query: Query) -> Found:
+    async def _find(self, account: Account, query: Query) -> FoundPage:
         seen, drops = self._connections.count, self.pages.drops
         walk = Walk(self._inbox, account, query)
         if query.before is not None:
@@ -243,16 +245,16 @@ class Inbox:
         following = _place(documents[-1]["seq"]) if more else walk.place
         total = await self._total(account, query) if query.total else None
         low = documents[-1]["seq"] if more else walk.low
-        return Found(documents, following, account, total, low, walk.top, seen, drops)
+        return FoundPage(documents, following, account, total, low, walk.top, seen, drops)
 
-    async def _numbered(self, walk: "Walk", account: Account, query: Query) -> Found:
+    async def _numbered(self, walk: "Walk", account: Account, query: Query) -> FoundPage:
         assert query.page is not None
         end = query.page * query.page_size
         documents = (await walk.take(end + 1, most=end + MOST_LOOKED_AT))[end - query.page_size :]
         more = len(documents) > query.page_size
         documents = documents[: query.page_size]
         following = _place(documents[-1]["seq"]) if more else None
-        return Found(documents, following, account, await self._total(account, query))
+        return FoundPage(documents, following, account, await self._total(account, query))
 
     async def _total(self, account: Account, query: Query) -> int:
         if query.is_counted:

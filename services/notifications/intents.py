@@ -204,7 +204,7 @@ class Changed:
 
 
 @attrs.frozen(kw_only=True)
-class Act(OfIds):
+class ActIntent(OfIds):
     """Apply a verb to some; `must_be`: raise NotificationNotFound when one of them is not there.
 
     Returns a `Changed`.

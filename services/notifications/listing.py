@@ -12,7 +12,7 @@ from services.notifications.models import NotificationStatus, Severity
 LIMIT = 20
 
 
-class State(StrEnum):
+class ListState(StrEnum):
     """The part of a user's notifications that a list shows."""
 
     INBOX = "inbox"
@@ -31,7 +31,7 @@ class Query:
     It is wide because each filter of a list is a field.
     """
 
-    state: State = State.INBOX
+    state: ListState = ListState.INBOX
     status: NotificationStatus | None = None
     types: Sequence[str] = ()
     severities: Sequence[Severity] = ()
@@ -49,12 +49,12 @@ class Query:
     def is_plain(self) -> bool:
         """Whether it asks for all of a state, or of a status in it."""
         given = (self.types, self.severities, self.source, self.since, self.until)
-        return self.state != State.PINNED and not any(given) and not self.words
+        return self.state != ListState.PINNED and not any(given) and not self.words
 
     @property
     def is_counted(self) -> bool:
         """Whether the counts of an account say how many it finds."""
-        return self.is_plain and (self.status is None or self.state == State.INBOX)
+        return self.is_plain and (self.status is None or self.state == ListState.INBOX)
 
     @property
     def is_top(self) -> bool:
@@ -64,7 +64,7 @@ class Query:
     def matches(self, document: Document) -> bool:
         """Say whether one of the asked state is wanted."""
         return (
-            (self.state != State.PINNED or bool(document.get("pinned")))
+            (self.state != ListState.PINNED or bool(document.get("pinned")))
             and self._has_status(document)
             and (not self.types or document.get("type") in self.types)
             and (not self.severities or document.get("severity") in self.severities)

@@ -30,7 +30,7 @@ RETRY_SECONDS = 1.0
 TOGETHER = 100
 
 
-class Event(StrEnum):
+class NotificationEvent(StrEnum):
     """An event of a notification."""
 
     CREATED = "created"
@@ -47,7 +47,7 @@ class Debt:
     """
 
     id: str
-    event: Event
+    event: NotificationEvent
     user_id: str
     notification: Document = attrs.field(factory=dict)
     ids: Sequence[str] = ()
@@ -65,7 +65,7 @@ class Debt:
         """Read it. Raise KeyError or ValueError for what is none."""
         return cls(
             id=str(stored["_id"]),
-            event=Event(stored["event"]),
+            event=NotificationEvent(stored["event"]),
             user_id=stored["user_id"],
             notification=stored["notification"],
             ids=stored["ids"],
@@ -163,11 +163,13 @@ def _debts(ledger: Ledger) -> Iterable[Debt]:
 
 def _debts_of(news: News, about: dict[str, Any]) -> Iterable[Debt]:
     if news.new is not None and news.new.get("state") == UNREAD:
-        yield Debt(id=str(ObjectId()), event=Event.CREATED, notification=news.told, **about)
+        yield Debt(
+            id=str(ObjectId()), event=NotificationEvent.CREATED, notification=news.told, **about
+        )
     if news.answered is not None:
         told = Notification.of(news.answered).to_dict()
-        yield Debt(id=str(ObjectId()), event=Event.ANSWERED, notification=told, **about)
+        yield Debt(id=str(ObjectId()), event=NotificationEvent.ANSWERED, notification=told, **about)
     away = [str(one["_id"]) for one in news.changed if one.get("state") != UNREAD]
     away += [str(id_) for id_ in news.removed]
     if away:
-        yield Debt(id=str(ObjectId()), event=Event.WITHDRAWN, ids=away, **about)
+        yield Debt(id=str(ObjectId()), event=NotificationEvent.WITHDRAWN, ids=away, **about)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
 from services.notifications.account import Account, Counts, Document
-from services.notifications.listing import Query, State
+from services.notifications.listing import ListState, Query
 from services.notifications.models import NotificationStatus
 
 # The most documents of all pages together; each takes some 3 kB.
@@ -16,7 +16,7 @@ MOST_DOCUMENTS = 10_000
 SECONDS = 30.0
 
 
-Key = tuple[str, State, NotificationStatus | None, int]
+Key = tuple[str, ListState, NotificationStatus | None, int]
 
 
 class Page(Protocol):

@@ -38,7 +38,7 @@ class EventTold:
         return cls(told, muted_for if told.muted else None, document.get("state") == GONE)
 
 
-class Reading(Parts):
+class InboxReading(Parts):
     """Reads."""
 
     async def find(self, user_id: str, query: Query | None = None) -> NotificationPage:

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from services.notifications.fields import TYPE
-from services.notifications.listing import LIMIT, Query, State
+from services.notifications.listing import LIMIT, ListState, Query
 from services.notifications.models import SOURCE_LENGTH, NotificationStatus, Severity
 from tornado_rt.bounds import OutOfBounds, name_of, number_of, read_moment
 from tornado_rt.json_body import MOST_ITEMS
@@ -41,7 +41,7 @@ def _types(_: Any, field: Any, value: list[str]) -> None:
 class Filter:
     """A filter of notifications; `q` are words of the title."""
 
-    state: State = State.INBOX
+    state: ListState = ListState.INBOX
     status: NotificationStatus | None = None
     type: list[str] = attrs.field(
         factory=list, validator=_types, metadata={MOST_ITEMS: MOST_FILTERED}

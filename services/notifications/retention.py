@@ -52,7 +52,7 @@ DUE_FIELDS = {"user_id": 1, "state": 1, "version": 1}
 Commit = Callable[[Intent], Awaitable[Committed]]
 
 
-class Store(Protocol):
+class RetentionStore(Protocol):
     """The collections by their names."""
 
     def __getitem__(self, name: str) -> Any: ...
@@ -71,7 +71,7 @@ class Retention:
 
     def __init__(
         self,
-        database: Store,
+        database: RetentionStore,
         access: MongoAccess,
         accounts: Accounts,
         *,

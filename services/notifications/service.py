@@ -8,12 +8,12 @@ to be delivered; `meta` with the epoch.
 
 from services.notifications.acting import Acting
 from services.notifications.choosing import Choosing
-from services.notifications.reading import Reading
-from services.notifications.upkeep import Upkeep
+from services.notifications.reading import InboxReading
+from services.notifications.upkeep import InboxUpkeep
 from services.notifications.writing import Writing
 
 
-class NotificationService(Writing, Acting, Reading, Choosing, Upkeep):
+class NotificationService(Writing, Acting, InboxReading, Choosing, InboxUpkeep):
     """Keeps at most `quota` notifications a user (0: any number) for `ttl_days`.
 
     A resume replays at most `replay_limit`.

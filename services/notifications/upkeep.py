@@ -14,7 +14,7 @@ CHECK_SECONDS = 30.0
 MIGRATE_RETRY_SECONDS = 1.0
 
 
-class Upkeep(Parts):
+class InboxUpkeep(Parts):
     """Keeps the store as it should be."""
 
     async def run_watch(self) -> None:

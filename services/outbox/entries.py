@@ -56,7 +56,7 @@ CALLBACK_ALONE = b"c"
 
 
 @attrs.frozen(kw_only=True)
-class Event:
+class OutboxEvent:
     """One entry: the end of a task or a batch; a note, a question or its withdrawal of a task.
 
     `result` is None where there is none, or none that can be read. `title`, `content` and
@@ -87,7 +87,7 @@ class Event:
     severity: str = ""
 
     @classmethod
-    def of(cls, entry: dict[bytes, bytes]) -> "Event":
+    def of(cls, entry: dict[bytes, bytes]) -> "OutboxEvent":
         """Read an entry of any version; what cannot be read in it is left out.
 
         Raise ValueError or KeyError when it does not say what it is or whose.

@@ -26,13 +26,15 @@ async def read_lag(redis: Redis, queue_name: str) -> float:
 
 
 @attrs.frozen
-class Found:
+class FoundEntry:
     """An entry of the outbox; `set_aside`: it cannot become a notification."""
 
     set_aside: bool
 
 
-async def find_entry(redis: Redis, queue_name: str, event_id: str, ended_at: float) -> Found | None:
+async def find_entry(
+    redis: Redis, queue_name: str, event_id: str, ended_at: float
+) -> FoundEntry | None:
     """Look for the entry of an end among those that are not told yet, and those set aside.
 
     The scripts write it when the task ends [s since the epoch].
@@ -45,7 +47,7 @@ async def find_entry(redis: Redis, queue_name: str, event_id: str, ended_at: flo
         waiting, aside = await pipe.execute()
     for entries, set_aside in ((waiting, False), (aside, True)):
         if any(fields.get(b"event_id") == wanted for _, fields in entries):
-            return Found(set_aside)
+            return FoundEntry(set_aside)
     return None
 
 

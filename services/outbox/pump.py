@@ -22,7 +22,7 @@ from services.notifications import (
     NotificationService,
     NotStorable,
 )
-from services.outbox.entries import CALLBACK_ALONE, Event
+from services.outbox.entries import CALLBACK_ALONE, OutboxEvent
 from services.outbox.looking import MAX_BAD, stream_of
 from services.queue import QueueFull
 from services.webhooks import WebhookService
@@ -288,7 +288,7 @@ class OutboxPump:
 
     async def _tell(self, id_: bytes, fields: Fields) -> None:
         try:
-            event = Event.of(fields)
+            event = OutboxEvent.of(fields)
             if event.kind == "withdraw":
                 await self._notifications.withdraw(event.user_id, event.withdrawn)
                 return
@@ -308,7 +308,7 @@ class OutboxPump:
             await self._redis.xadd(self._stream + ":bad", aside, maxlen=MAX_BAD)
             self._metrics.set_aside.inc()
 
-    async def _call_back(self, event: Event) -> None:
+    async def _call_back(self, event: OutboxEvent) -> None:
         about = {"event_id": event.event_id, "key": event.key}
         try:
             told = event.callback()
@@ -318,7 +318,7 @@ class OutboxPump:
             why = "not sent: too many of yours wait already"
             await self._notifications.note_callback(event.user_id, event.event_id, why)
 
-    async def _tell_webhooks(self, event: Event) -> None:
+    async def _tell_webhooks(self, event: OutboxEvent) -> None:
         await self._webhooks.tell(
             event.webhook_type,
             event.user_id,
@@ -329,7 +329,7 @@ class OutboxPump:
             at=event.ended_at,
         )
 
-    async def _notify(self, event: Event) -> None:
+    async def _notify(self, event: OutboxEvent) -> None:
         wording = event.wording(self._notifications.templates)
         tell = partial(self._notifications.create, event_id=event.event_id, wording=wording)
         try:

@@ -18,9 +18,9 @@ from tornado_rt.work import LeaseLost
 
 if TYPE_CHECKING:
     from services.analysis import (
+        AnalysisStep,
         Analyst,
         RedisProgressTracker,
-        Step,
         StepUnknown,
         TaskParams,
         estimate_seconds,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AnalysisStep",
     "Analyst",
     "FileProgressStore",
     "LeaseLost",
@@ -39,7 +40,6 @@ __all__ = [
     "ProgressStore",
     "RedisProgressStore",
     "RedisProgressTracker",
-    "Step",
     "StepUnknown",
     "TaskParams",
     "estimate_seconds",

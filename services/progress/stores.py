@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-class Tracked(Protocol):
+class TrackedTask(Protocol):
     """The part of a tracker that a store needs."""
 
     task_id: str
@@ -43,7 +43,7 @@ class Tracked(Protocol):
 class ProgressStore(Protocol):
     """Where a tracker keeps what it knows."""
 
-    async def save(self, tracker: Tracked) -> None:
+    async def save(self, tracker: TrackedTask) -> None:
         """Keep the state. Raise LeaseLost when the task is no longer this attempt's."""
         ...
 
@@ -67,7 +67,7 @@ class RedisProgressStore:
         self._queue = queue
         self._token = token
 
-    async def save(self, tracker: Tracked) -> None:
+    async def save(self, tracker: TrackedTask) -> None:
         """Report one state; while Redis is away none, for the next one holds all of it.
 
         Raise LeaseLost for a stale token, and once closed.
@@ -110,7 +110,7 @@ class FileProgressStore:
     def __init__(self, folder: Path | None = None) -> None:
         self._given = folder
 
-    async def save(self, tracker: Tracked) -> None:
+    async def save(self, tracker: TrackedTask) -> None:
         """Write one snapshot; a reader sees the old or the new one whole."""
         content = orjson.dumps(tracker.to_dict())
         await asyncio.to_thread(self._write, self._path(tracker.task_id), content)

@@ -28,7 +28,7 @@ GONE_CODES = {404, 410}
 PASSING_CODES = {408, 425, 429}
 
 
-class Outcome(StrEnum):
+class PushOutcome(StrEnum):
     """The outcome of a push to one browser."""
 
     SENT = "sent"
@@ -61,10 +61,10 @@ class Envelope:
 
 
 @attrs.frozen
-class Answer:
+class PushAnswer:
     """The answer of a push service. `delay`: its Retry-After [s], None if it has none."""
 
-    outcome: Outcome
+    outcome: PushOutcome
     reason: str = ""
     delay: float | None = None
 
@@ -88,7 +88,7 @@ class PushClient:
         self._client.close()
         self._resolver.close()
 
-    async def send(self, subscription: PushSubscription, envelope: Envelope) -> Answer:
+    async def send(self, subscription: PushSubscription, envelope: Envelope) -> PushAnswer:
         """Post to one browser. Never raises but when cancelled."""
         try:
             async with asyncio.timeout(2 * TIMEOUT_SECONDS):
@@ -96,14 +96,14 @@ class PushClient:
         except HTTPClientError as error:
             return _answer_of(error)
         except OSError as error:
-            return Answer(
-                Outcome.LATER,
+            return PushAnswer(
+                PushOutcome.LATER,
                 stored_phrase("cannot be reached: {error}", error=type(error).__name__),
             )
         except ValueError as error:
             # The address is none, or a private one.
-            return Answer(Outcome.REFUSED, str(error))
-        return Answer(Outcome.SENT, str(answer.code))
+            return PushAnswer(PushOutcome.REFUSED, str(error))
+        return PushAnswer(PushOutcome.SENT, str(answer.code))
 
     def _request(self, subscription: PushSubscription, envelope: Envelope) -> HTTPRequest:
         headers = {
@@ -125,15 +125,15 @@ class PushClient:
         )
 
 
-def _answer_of(error: HTTPClientError) -> Answer:
+def _answer_of(error: HTTPClientError) -> PushAnswer:
     reason = f"the push service answered {error.code}"
     if error.code in GONE_CODES:
-        return Answer(Outcome.GONE, reason)
+        return PushAnswer(PushOutcome.GONE, reason)
     # Tornado's own 599 is a connection that failed or took too long.
     if error.code >= 500 or error.code in PASSING_CODES:
         headers = {} if error.response is None else error.response.headers
-        return Answer(Outcome.LATER, reason, seconds_of(headers.get("Retry-After", "")))
-    return Answer(Outcome.REFUSED, reason)
+        return PushAnswer(PushOutcome.LATER, reason, seconds_of(headers.get("Retry-After", "")))
+    return PushAnswer(PushOutcome.REFUSED, reason)
 
 
 def seconds_of(retry_after: str) -> float | None:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from services.channels import StillUnread
-from services.push.client import Answer, Envelope, Outcome, PushClient
+from services.push.client import Envelope, PushAnswer, PushClient, PushOutcome
 from services.push.messages import PushParams, text_of
 from services.push.models import PushSubscription
 from services.push.subscriptions import Subscriptions
@@ -29,7 +29,7 @@ NEVER_SILENT = "push.apple.com"
 class _Later(Exception):
     """A push service asks for another attempt."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: PushAnswer) -> None:
         super().__init__(answer.reason)
         self.answer = answer
 
@@ -90,13 +90,13 @@ class Pusher:
 
     async def _push(self, subscription: PushSubscription, envelope: Envelope) -> str:
         answer = await self._client.send(subscription, envelope)
-        if answer.outcome is Outcome.LATER:
+        if answer.outcome is PushOutcome.LATER:
             raise _Later(answer)
         about = {"user_id": subscription.user_id, "subscription": subscription.id}
-        if answer.outcome is Outcome.GONE:
+        if answer.outcome is PushOutcome.GONE:
             await self._subscriptions.discard(subscription)
             log.info("push_subscription_gone", **about)
-        if answer.outcome is Outcome.REFUSED:
+        if answer.outcome is PushOutcome.REFUSED:
             log.warning("push_refused", **about, reason=answer.reason)
         return f"{answer.outcome.value}: {answer.reason}"
 
@@ -143,9 +143,9 @@ def _counted(told: list[str]) -> dict[str, Any]:
     """Return the counts of outcomes, each with its reason behind a colon."""
     # An earlier version has kept the outcome alone.
     outcomes = [one.partition(": ") for one in told]
-    names = (Outcome.SENT, Outcome.GONE, Outcome.REFUSED)
+    names = (PushOutcome.SENT, PushOutcome.GONE, PushOutcome.REFUSED)
     counts: dict[str, Any] = {
         name.value: sum(outcome == name for outcome, _, _ in outcomes) for name in names
     }
-    others = [reason or outcome for outcome, _, reason in outcomes if outcome != Outcome.SENT]
+    others = [reason or outcome for outcome, _, reason in outcomes if outcome != PushOutcome.SENT]
     return counts | ({"answer": others[-1]} if others else {})

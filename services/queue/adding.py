@@ -14,7 +14,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 
 from services.queue.access import QueueAccess
 from services.queue.jobs import pack_job
-from services.queue.models import Batch, Estimate, NewTask, Once, Task
+from services.queue.models import Batch, Idempotency, NewTask, StartEstimate, Task
 from services.queue.replies import new_task, read_batch, read_estimate, read_task
 from services.queue.terms import task_terms
 from tornado_rt.tracing import sending
@@ -49,7 +49,7 @@ class Adding(QueueAccess):
         delay: float = 0.0,
         run_at: float = 0.0,
         task_id: str | None = None,
-        once: Once | None = None,
+        once: Idempotency | None = None,
     ) -> Task:
         """Add one task to the line, or aside for `delay` seconds or until the time `run_at`.
 
@@ -123,7 +123,7 @@ class Adding(QueueAccess):
         *,
         notify_each: bool = False,
         batch_id: str | None = None,
-        once: Once | None = None,
+        once: Idempotency | None = None,
     ) -> Batch:
         """Add some tasks of one kind, all or none.
 
@@ -159,16 +159,16 @@ class Adding(QueueAccess):
         *,
         delay: float = 0.0,
         run_at: float = 0.0,
-        once: Once | None = None,
-    ) -> Estimate:
+        once: Idempotency | None = None,
+    ) -> StartEstimate:
         """Say when a task would start and end. Raise as `enqueue_task` does; it adds nothing."""
         unique, fields = _timed_fields(user_id, new, delay, run_at)
         task = task_fields(user_id, new, "", unique=unique) | fields
         return await self._estimate(user_id, [new], [task], once, is_batch=False)
 
     async def estimate_batch(
-        self, user_id: str, tasks: Sequence[NewTask], *, once: Once | None = None
-    ) -> Estimate:
+        self, user_id: str, tasks: Sequence[NewTask], *, once: Idempotency | None = None
+    ) -> StartEstimate:
         """Say when a batch would start and end. Raise as `create_batch` does; it adds nothing."""
         items = [task_fields(user_id, new, "") for new in tasks]
         return await self._estimate(user_id, tasks, items, once, is_batch=True)
@@ -178,10 +178,10 @@ class Adding(QueueAccess):
         user_id: str,
         news: Sequence[NewTask],
         tasks: Sequence[Mapping[str, Any]],
-        once: Once | None,
+        once: Idempotency | None,
         *,
         is_batch: bool,
-    ) -> Estimate:
+    ) -> StartEstimate:
         reply = await self.scripts.run(
             "estimate",
             user=user_id,
@@ -305,7 +305,7 @@ def _timed_fields(
     return unique, fields | ({"delay": delay, "run_at": run_at} if delay or run_at else {})
 
 
-def _once_fields(user_id: str, once: Once | None, name: str) -> dict[str, str]:
+def _once_fields(user_id: str, once: Idempotency | None, name: str) -> dict[str, str]:
     if once is None:
         return {name: "", "digest": ""}
     scoped = hashlib.sha256(f"{user_id}\0{once.key}".encode()).hexdigest()

@@ -180,7 +180,7 @@ class Band:
 
 
 @attrs.frozen(kw_only=True)
-class Estimate:
+class StartEstimate:
     """When a task or batch would start and end if it were submitted at the time `at` [s].
 
     `starts` and `ends` count from then, `runs` from its start. None: too little is known, or
@@ -234,7 +234,7 @@ class Batch:
 
 
 @attrs.frozen
-class Once:
+class Idempotency:
     """The idempotency of a request: the user's key, and the whole request."""
 
     key: str
@@ -242,7 +242,7 @@ class Once:
 
 
 @attrs.frozen
-class Upkeep:
+class UpkeepReply:
     """The result of upkeep; `due_in`: seconds until it is needed again, None: not before a wake.
 
     `lost`: the kind of each task whose worker was lost, and what became of it: "lost" when another
@@ -319,7 +319,7 @@ class KindState:
 
 
 @attrs.frozen
-class Page:
+class TaskPage:
     """A part of a list; `next` is where it goes on, None at its end."""
 
     items: Sequence[Task]

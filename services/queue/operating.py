@@ -19,7 +19,7 @@ from services.queue.models import (
     Task,
     TaskNotFound,
     TaskState,
-    Upkeep,
+    UpkeepReply,
 )
 from services.queue.replies import read_batch, read_task
 from services.queue.sent_plans import PLAN_IDLE_SECONDS
@@ -157,7 +157,7 @@ class Operating(QueueAccess):
         """
         return (await self.keep_up()).expired
 
-    async def keep_up(self) -> Upkeep:
+    async def keep_up(self) -> UpkeepReply:
         """Do what `cleanup_expired_tasks` does, and say when it is wanted again."""
         expired, _, _, due_in, broken, lost = await self.scripts.run(
             "upkeep",
@@ -170,7 +170,7 @@ class Operating(QueueAccess):
         if broken != self._broken:
             log.error("tasks_set_aside", tasks=broken, see="run.py queue check")
         self._broken = broken
-        return Upkeep(
+        return UpkeepReply(
             expired,
             float(due_in) if due_in else None,
             [(kind.decode(errors="replace"), became.decode()) for kind, became in lost],

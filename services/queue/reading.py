@@ -12,11 +12,11 @@ from services.queue.models import (
     BatchNotFound,
     Followed,
     LoggedEvents,
-    Page,
     QueueStats,
     Replay,
     Task,
     TaskNotFound,
+    TaskPage,
     TaskState,
     TooManyToCheck,
     UserQueueStatus,
@@ -57,7 +57,7 @@ class Reading(QueueAccess):
         words: str = "",
         before: str = "",
         limit: int = 50,
-    ) -> Page:
+    ) -> TaskPage:
         """Read a user's tasks that fit, or everybody's (the user ""), the newest first.
 
         `since` and `until` are when they were made, None: any time; `words` stand in the label or
@@ -79,7 +79,7 @@ class Reading(QueueAccess):
             found += [task for _, task in fitting[:room]]
             if not place or len(found) >= limit:
                 break
-        return Page(found, place or None)
+        return TaskPage(found, place or None)
 
     async def get_user_queue_status(self, user_id: str) -> UserQueueStatus:
         """Count a user's tasks."""

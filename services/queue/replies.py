@@ -14,9 +14,9 @@ from services.queue.models import (
     Batch,
     BatchState,
     Claim,
-    Estimate,
     NewTask,
     Replay,
+    StartEstimate,
     Task,
     TaskState,
     iso_of,
@@ -117,11 +117,11 @@ def read_band(reply: Sequence[bytes]) -> Band | None:
     return Band(*map(float, reply)) if reply else None
 
 
-def read_estimate(reply: Sequence[Any]) -> Estimate:
+def read_estimate(reply: Sequence[Any]) -> StartEstimate:
     """Read when something would start and end."""
     at, there, code, position, *bands = reply
     starts, runs, ends = map(read_band, bands)
-    return Estimate(
+    return StartEstimate(
         at=float(at),
         there=there.decode(),
         waiting_for=code.decode(),

@@ -9,7 +9,7 @@ import attrs
 
 from services.queue.access import QueueAccess
 from services.queue.jobs import readable_job
-from services.queue.models import Page, TaskState
+from services.queue.models import TaskPage, TaskState
 from services.queue.replies import read_task
 from services.queue.terms import asked_terms, task_terms, term_of, word_terms
 
@@ -59,14 +59,14 @@ class Matches:
 class Searching(QueueAccess):
     """The verbs of operators who look for tasks of anybody."""
 
-    async def search(self, wanted: Search) -> Page:
+    async def search(self, wanted: Search) -> TaskPage:
         """Find tasks, the newest first.
 
         A page may have fewer than `limit`, even none, and go on all the same: one request looks
         for 60 ms.
         """
         replies, place = await self._search(wanted, brief=False)
-        return Page([read_task(reply) for reply in replies], place)
+        return TaskPage([read_task(reply) for reply in replies], place)
 
     async def match(self, wanted: Search) -> Matches:
         """Find tasks as `search` does, and return no more than their ids and states."""

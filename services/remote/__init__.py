@@ -1,7 +1,7 @@
 """Workers that are elsewhere: they have only the address of the server, and a token."""
 
 from services.remote.bounds import RemoteBounds
-from services.remote.claiming import Found
+from services.remote.claiming import FoundTasks
 from services.remote.crew import Working
 from services.remote.ends import Answers
 from services.remote.items import items_of
@@ -16,7 +16,7 @@ __all__ = [
     "Caller",
     "ClaimRequest",
     "ExtendRequest",
-    "Found",
+    "FoundTasks",
     "Port",
     "RemoteBounds",
     "RemoteWork",

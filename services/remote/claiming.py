@@ -28,7 +28,7 @@ STOPS = phrase("the server stops; try again")
 
 
 @attrs.frozen
-class Found:
+class FoundTasks:
     """The answer to a claim: tasks as JSON, events of running ones, and the lease [s]."""
 
     claims: Sequence[Claim]
@@ -69,7 +69,7 @@ class ClaimDesk:
         now = time.monotonic()
         return sum(one.until > now for one in self._seen.values())
 
-    async def claim(self, worker_id: str, kinds: Kinds, request: ClaimRequest) -> Found:
+    async def claim(self, worker_id: str, kinds: Kinds, request: ClaimRequest) -> FoundTasks:
         """Return tasks or events, as soon as there are some.
 
         Raise Problem 503 while the queue is away, or at a stop; and what the queue raises.
@@ -91,7 +91,7 @@ class ClaimDesk:
         except BaseException:
             self._dispatch.give_all_back(poll.claims)
             raise
-        return Found(
+        return FoundTasks(
             poll.claims, tasks, poll.events, self._bounds.lease if lease is None else lease
         )
 

@@ -10,7 +10,7 @@ from services.estimates import Estimates
 from services.queue import Ack, LeaseState, Outcome, QueueService
 from services.remote.attempts import Attempts, RemoteAttempt
 from services.remote.bounds import RemoteBounds
-from services.remote.items import AckItem, Ending, plain_end, read_item
+from services.remote.items import AckItem, EndingItem, plain_end, read_item
 from services.remote.telling import Answer, Caller, Teller, fault_answer, refused
 from services.worker.outcomes import Outcomes
 from tornado_rt.problems import Problem
@@ -23,10 +23,10 @@ RELEASED = "released"
 # Most requests with one end that are answered, the last ones, while the queue is away.
 MOST_WAITING = 8
 OUTCOMES = {
-    Ending.COMPLETED: Outcome.COMPLETED,
-    Ending.FAILED: Outcome.FAILED,
-    Ending.ERROR: Outcome.ERROR,
-    Ending.RETRY: Outcome.RETRY,
+    EndingItem.COMPLETED: Outcome.COMPLETED,
+    EndingItem.FAILED: Outcome.FAILED,
+    EndingItem.ERROR: Outcome.ERROR,
+    EndingItem.RETRY: Outcome.RETRY,
 }
 
 

@@ -28,7 +28,7 @@ ANY_BYTES = {MOST_BYTES: 0}
 STATE_BYTES = {MOST_BYTES: MOST_STATE_BYTES}
 
 
-class Ending(StrEnum):
+class EndingItem(StrEnum):
     """The end of an attempt in the words of a worker."""
 
     COMPLETED = "completed"
@@ -38,7 +38,7 @@ class Ending(StrEnum):
     RELEASED = "released"
 
 
-ENDINGS = {ending.value: ending for ending in Ending}
+ENDINGS = {ending.value: ending for ending in EndingItem}
 PLAIN_END = {"task_id", "token", "outcome"}
 
 
@@ -106,7 +106,7 @@ class Named:
 
 
 @attrs.frozen(kw_only=True)
-class Reported(Named):
+class ReportedItem(Named):
     """The progress that an item tells."""
 
     progress: float | None = attrs.field(default=None, validator=_between(0, 100))
@@ -158,7 +158,7 @@ class SubmitItem:
 
 
 @attrs.frozen(kw_only=True)
-class ReportItem(Reported):
+class ReportItem(ReportedItem):
     """An item of a report; `keep` has results of `once` by name."""
 
     keep: dict[str, Any] = attrs.field(factory=dict, metadata=ANY_BYTES)
@@ -169,15 +169,15 @@ class ReportItem(Reported):
 
 
 @attrs.frozen(kw_only=True)
-class AckItem(Reported):
+class AckItem(ReportedItem):
     """The end of an attempt, and its last report; `delay` [s]: None for the usual one."""
 
-    outcome: Ending
+    outcome: EndingItem
     error: str = ""
     delay: float | None = attrs.field(default=None, validator=_between(0, MOST_RETRY_SECONDS))
 
 
-def plain_end(value: Any) -> tuple[tuple[str, str], Ending] | None:
+def plain_end(value: Any) -> tuple[tuple[str, str], EndingItem] | None:
     """Return the attempt and its end of an item that says no more, as most do; else None."""
     if type(value) is not dict or value.keys() != PLAIN_END:
         return None

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from services.remote.items import ABSENT, Reported
+from services.remote.items import ABSENT, ReportedItem
 from services.remote.plans import read_plan
 from tornado_rt.protocol import iso_time
 from tornado_rt.work import Plan, Run, Step
@@ -23,7 +23,7 @@ from tornado_rt.work.plan import StepPath
 class RemoteRun(Run):
     """A run that is told where the work is, each time whole: nothing depends on earlier reports."""
 
-    def go_on(self, item: Reported) -> None:
+    def go_on(self, item: ReportedItem) -> None:
         """Do what a report says. Raise ValueError."""
         if item.step is not None:
             names = [item.step] if isinstance(item.step, str) else item.step
@@ -109,7 +109,7 @@ class Progress:
         if isinstance(self._run, RemoteRun) and isinstance(marks, str):
             self._run.resume(marks, percent if isinstance(percent, int | float) else 0.0)
 
-    def take(self, item: Reported) -> None:
+    def take(self, item: ReportedItem) -> None:
         """Do what a report says. Raise ValueError."""
         if item.snapshot is not None:
             self._take_whole(item)
@@ -151,7 +151,7 @@ class Progress:
     def _new_run(self, plan: Plan | None, elapsed: float) -> RemoteRun:
         return RemoteRun(plan=plan, forecast=self._forecast, clock=_clock_since(elapsed))
 
-    def _take_whole(self, item: Reported) -> None:
+    def _take_whole(self, item: ReportedItem) -> None:
         assert item.snapshot is not None
         told = self._run
         if not isinstance(told, ToldElsewhere):

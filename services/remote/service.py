@@ -14,7 +14,7 @@ from services.kinds import KindRegistry
 from services.queue import LeaseState, QueueService
 from services.remote.attempts import Attempts
 from services.remote.bounds import RemoteBounds
-from services.remote.claiming import STOPS, ClaimDesk, Found
+from services.remote.claiming import STOPS, ClaimDesk, FoundTasks
 from services.remote.crew import Crew, Working
 from services.remote.declaring import DeclaredKinds
 from services.remote.dispatch import Dispatch
@@ -151,7 +151,7 @@ class RemoteWork:
         await self._desk.patiently(answers.done, None)
         return answers.all
 
-    async def claim(self, request: ClaimRequest, caller: Caller) -> Found:
+    async def claim(self, request: ClaimRequest, caller: Caller) -> FoundTasks:
         """Return tasks for a worker, or events of what it runs; wait for the first of either.
 
         Raise Problem, and what the queue raises.
@@ -163,7 +163,7 @@ class RemoteWork:
         worker_id = _worker_id(caller, request.worker_id)
         return await self._desk.claim(worker_id, kinds, _with_address(request, caller))
 
-    def give_back(self, found: Found) -> None:
+    def give_back(self, found: FoundTasks) -> None:
         """Hand back the tasks of an answer that reached nobody."""
         self._dispatch.give_all_back(found.claims)
 

@@ -23,7 +23,7 @@ from services.remote.items import (
     AskItem,
     Named,
     NotifyItem,
-    Reported,
+    ReportedItem,
     ReportItem,
     SubmitItem,
     read_item,
@@ -139,7 +139,7 @@ class Teller:
         if not attempt.has_progress and attempt.forecast is None:
             attempt.forecast = await self._estimates.forecast(attempt.outline)
 
-    async def tell(self, attempt: RemoteAttempt, item: Reported, place: str) -> bool:
+    async def tell(self, attempt: RemoteAttempt, item: ReportedItem, place: str) -> bool:
         """Tell how far an attempt is, and its state. Return False when the token is stale."""
         await self.expect(attempt)
         return await self.tell_taken(attempt, self.take(attempt, item, place))
@@ -155,7 +155,7 @@ class Teller:
         self._told(attempt, state, fresh)
         return owned
 
-    def take(self, attempt: RemoteAttempt, item: Reported, place: str) -> bytes | None:
+    def take(self, attempt: RemoteAttempt, item: ReportedItem, place: str) -> bytes | None:
         """Take in how far an attempt is; return its state if that is news. Raise Problem."""
         try:
             attempt.progress.take(item)

@@ -9,9 +9,9 @@ import orjson
 import structlog
 
 from services.kinds import MOST_BYTES, KindError, ParamsFault, reader_of
-from services.schedules.models import OF_KIND, Definition, Source, Stored
+from services.schedules.models import OF_KIND, Definition, ScheduleSource, StoredSchedule
 from services.schedules.requests import CodeSchedule, read_part
-from services.schedules.store import Changed, Registering, ScheduleStore, Write
+from services.schedules.store import Registering, ScheduleChanged, ScheduleStore, Write
 from tornado_rt.work import Kind, Schedule
 
 log = structlog.get_logger(__name__)
@@ -91,14 +91,14 @@ async def register(store: ScheduleStore, own: KindSchedules) -> None:
             return
         try:
             await store.write(writes, registering=Registering(own.kind, known_text, told))
-        except Changed:
+        except ScheduleChanged:
             continue
         log.info("schedules_registered", kind=own.kind, changed=[one.id for one in writes])
         return
 
 
 def _changes(
-    definitions: Sequence[Definition], there: Mapping[str, Stored], now: float
+    definitions: Sequence[Definition], there: Mapping[str, StoredSchedule], now: float
 ) -> Iterator[Write]:
     for definition in definitions:
         old = there.get(definition.id)
@@ -131,7 +131,7 @@ def _read(kind: Kind, schedule: Schedule, params_bytes: int) -> tuple[Definition
     about = {name: getattr(said, name) for name in SAID}
     about["name"] = f"{kind.name}{OF_KIND}{schedule.name}"
     about["label"] = said.label or None
-    return Definition(**about, kind=kind.name, source=Source.CODE, params=params), []
+    return Definition(**about, kind=kind.name, source=ScheduleSource.CODE, params=params), []
 
 
 def _read_params(

@@ -13,7 +13,7 @@ from services.schedules.models import (
     Make,
     Missed,
     Overlap,
-    Stored,
+    StoredSchedule,
     task_id_of,
 )
 from services.schedules.store import Firing, Occasion
@@ -37,7 +37,7 @@ UNREADABLE = "its definition cannot be read"
 MISSED = "it was missed while nothing ran"
 
 
-async def fire_due(one: Stored, due: float, now: float, make: Make) -> Firing:
+async def fire_due(one: StoredSchedule, due: float, now: float, make: Make) -> Firing:
     """Return what a schedule does that has been due since the time `due` [s].
 
     Whatever is wrong with it stops no other: then it makes no task and says why. Raise what a store

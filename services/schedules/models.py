@@ -41,7 +41,7 @@ ONLY_SHOWN = (
 Make = Callable[[TaskRequest], Awaitable[NewTask]]
 
 
-class Source(StrEnum):
+class ScheduleSource(StrEnum):
     """The origin of a schedule: a request, or the code of a kind."""
 
     API = "api"
@@ -94,7 +94,7 @@ class Definition(TaskFields):
 
     name: str
     user_id: str
-    source: Source = Source.API
+    source: ScheduleSource = ScheduleSource.API
     cron: str = ""
     every: float = 0.0
     timezone: str = "UTC"
@@ -151,7 +151,7 @@ class Definition(TaskFields):
 
 
 @attrs.frozen
-class State:
+class ScheduleState:
     """The state of a schedule.
 
     `fired` tasks were made, and `skipped` times made none; `last_time` [s] is what the last task
@@ -166,7 +166,7 @@ class State:
 
 
 @attrs.frozen
-class Stored:
+class StoredSchedule:
     """A schedule as it was when read.
 
     `text` is its definition as it is kept, of which `definition` is None when it cannot be read.
@@ -176,7 +176,7 @@ class Stored:
     id: str
     text: bytes
     definition: Definition | None
-    state: State
+    state: ScheduleState
     due: float | None
     enabled: bool
 

@@ -9,8 +9,8 @@ import structlog
 from services.queue import QueueService
 from services.schedules.code import KindSchedules, register
 from services.schedules.firing import fire_due
-from services.schedules.models import Make, Stored
-from services.schedules.store import Changed, ScheduleStore
+from services.schedules.models import Make, StoredSchedule
+from services.schedules.store import ScheduleChanged, ScheduleStore
 from tornado_rt.protocol import Cursor, Message, MessageType
 from tornado_rt.redis import is_outage
 from tornado_rt.work.attempts.outages import Outages
@@ -90,12 +90,12 @@ class ScheduleRunner:
             await register(self._store, own)
         self._registered = True
 
-    async def _fire(self, one: Stored, now: float) -> None:
+    async def _fire(self, one: StoredSchedule, now: float) -> None:
         if one.due is None:
             return
         try:
             fired = await self._store.fire(await fire_due(one, one.due, now, self._make))
-        except Changed:
+        except ScheduleChanged:
             # The next look finds it as it is now.
             self._awake.set()
         else:

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from services.kinds import KindUnknown, ParamsFault
-from services.queue import Once, QueueService, Task, new_id
+from services.queue import Idempotency, QueueService, Task, new_id
 from services.schedules.firing import new_task
 from services.schedules.models import (
     BETWEEN,
@@ -18,17 +18,17 @@ from services.schedules.models import (
     ScheduleConflict,
     ScheduleNotFound,
     ScheduleRefused,
-    Stored,
+    StoredSchedule,
     fields_of_task,
     schedule_id,
     task_id_of,
 )
 from services.schedules.requests import OF_ONE_TASK, TIMING, ScheduleRequest, is_of_kind, read_part
 from services.schedules.store import (
-    Changed,
     Firing,
-    Found,
+    FoundSchedules,
     Occasion,
+    ScheduleChanged,
     ScheduleStore,
     TooMany,
     Write,
@@ -72,7 +72,7 @@ class ScheduleService:
         request, definition = await self._read(user_id, body)
         try:
             await self._write(None, definition, request.enabled)
-        except Changed:
+        except ScheduleChanged:
             raise ScheduleConflict(
                 phrase("there is a schedule {name} already", name=definition.name)
             ) from None
@@ -105,7 +105,7 @@ class ScheduleService:
             old = await self._find(user_id, name)
             try:
                 await self._write(old, definition, request.enabled)
-            except Changed:
+            except ScheduleChanged:
                 continue
             return await self.get(user_id, name), old is None
 
@@ -146,7 +146,7 @@ class ScheduleService:
                 raise ScheduleNotFound(name)
             try:
                 return await self._store.write([Write(old.id, old.text, b"")])
-            except Changed:
+            except ScheduleChanged:
                 continue
 
     async def enable(self, user_id: str, name: str, enabled: Any) -> dict[str, Any]:
@@ -162,11 +162,11 @@ class ScheduleService:
                 await self._store.write(
                     [Write(stored.id, stored.text, stored.text, due, not enabled)]
                 )
-            except Changed:
+            except ScheduleChanged:
                 continue
             return await self.get(user_id, name)
 
-    async def run_now(self, user_id: str, name: str, once: Once | None = None) -> Task:
+    async def run_now(self, user_id: str, name: str, once: Idempotency | None = None) -> Task:
         """Make a task of a schedule now, whether it is on or not; return that.
 
         Raise ScheduleNotFound; ScheduleConflict when its last task has not ended, or too many wait;
@@ -186,7 +186,7 @@ class ScheduleService:
             )
             try:
                 fired = await self._store.fire(firing)
-            except Changed:
+            except ScheduleChanged:
                 continue
             break
         task = await self._queue.get_task(task_id)
@@ -224,8 +224,10 @@ class ScheduleService:
             return asked, [str(unknown)]
         return attrs.evolve(asked, params=new.job.params, tags=list(new.job.tags)), []
 
-    async def _write(self, old: Stored | None, definition: Definition, enabled: bool) -> None:
-        """Write a definition in the place of what was read. Raise Changed, ScheduleConflict."""
+    async def _write(
+        self, old: StoredSchedule | None, definition: Definition, enabled: bool
+    ) -> None:
+        """Replace the definition that was read. Raise ScheduleChanged, ScheduleConflict."""
         before = None if old is None else old.definition
         now = await self._store.now()
         if before is None:
@@ -244,11 +246,11 @@ class ScheduleService:
                 phrase("a user may have at most {most} schedules", most=most)
             ) from None
 
-    async def _find(self, user_id: str, name: str) -> Stored | None:
-        found: Found = await self._store.read([schedule_id(user_id, name)])
+    async def _find(self, user_id: str, name: str) -> StoredSchedule | None:
+        found: FoundSchedules = await self._store.read([schedule_id(user_id, name)])
         return next(iter(found.items), None)
 
-    async def _readable(self, user_id: str, name: str) -> tuple[Stored, Definition]:
+    async def _readable(self, user_id: str, name: str) -> tuple[StoredSchedule, Definition]:
         stored = await self._find(user_id, name)
         if stored is None or stored.definition is None:
             raise ScheduleNotFound(name)
@@ -269,14 +271,14 @@ def _next_of(definition: Definition, now: float) -> float | None:
         raise ScheduleRefused([str(fault)]) from None
 
 
-def _occasion_of(user_id: str, once: Once | None) -> str:
+def _occasion_of(user_id: str, once: Idempotency | None) -> str:
     """Return what names a task that is asked for: a repeated request asks for the same."""
     if once is None:
         return new_id()
     return hashlib.sha256(f"{user_id}\0{once.key}".encode()).hexdigest()[:16]
 
 
-def _place_of(found: Found, user_id: str | None) -> str:
+def _place_of(found: FoundSchedules, user_id: str | None) -> str:
     """Return where the page behind what was found begins."""
     last = found.items[-1].id
     return last if user_id is None else last.partition(BETWEEN)[2]

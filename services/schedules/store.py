@@ -9,7 +9,7 @@ import structlog
 
 from services.queue import NewTask, QueueService
 from services.queue.service import task_fields
-from services.schedules.models import BETWEEN, Definition, Overlap, State, Stored
+from services.schedules.models import BETWEEN, Definition, Overlap, ScheduleState, StoredSchedule
 from tornado_rt.tracing import sending
 
 log = structlog.get_logger(__name__)
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 BEHIND = chr(ord(BETWEEN) + 1)
 
 
-class Changed(Exception):
+class ScheduleChanged(Exception):
     """Another was quicker: read it again."""
 
 
@@ -51,20 +51,20 @@ class Registering:
 
 
 @attrs.frozen
-class Found:
+class FoundSchedules:
     """Schedules that there are, read at the time `now` [s]; `known` is registered of the kind."""
 
     now: float
     known: bytes
-    items: Sequence[Stored]
+    items: Sequence[StoredSchedule]
 
 
 @attrs.frozen
-class Due:
+class DueSchedules:
     """The schedules that are due at the time `now` [s]; the first of the others is in `due_in`."""
 
     now: float
-    items: Sequence[Stored]
+    items: Sequence[StoredSchedule]
     due_in: float | None
     unregistered: bool
 
@@ -114,7 +114,7 @@ class ScheduleStore:
         self._queue = queue
         self._scripts = queue.scripts
 
-    async def read(self, ids: Sequence[str], kind: str = "") -> Found:
+    async def read(self, ids: Sequence[str], kind: str = "") -> FoundSchedules:
         """Read those of these schedules that there are, and what is registered of a kind."""
         return await self._read(ids, "", "", 0, kind)
 
@@ -122,19 +122,19 @@ class ScheduleStore:
         """Return the time by the clock of Redis [s]."""
         return (await self.read(())).now
 
-    async def list_of(self, user_id: str, after: str, most: int) -> Found:
+    async def list_of(self, user_id: str, after: str, most: int) -> FoundSchedules:
         """Read a user's schedules by name, those behind the name `after`, "" for all."""
         own = f"{user_id}{BETWEEN}"
         return await self._read((), f"({own}{after}", f"({user_id}{BEHIND}", most, "")
 
-    async def list_all(self, after: str, most: int) -> Found:
+    async def list_all(self, after: str, most: int) -> FoundSchedules:
         """Read everybody's schedules by user and name, those behind the id `after`, "" for all."""
         return await self._read((), f"({after}" if after else "-", "+", most, "")
 
     async def write(
         self, writes: Sequence[Write], *, most: int = 0, registering: Registering | None = None
     ) -> None:
-        """Make all of these changes, or none. Raise Changed; TooMany with `most` a user."""
+        """Make all of these changes, or none. Raise ScheduleChanged; TooMany with `most` a user."""
         # Not beside others, with which it would be repeated when Redis does not have one of them.
         reply = await self._scripts.run_alone(
             "schedule_write",
@@ -143,20 +143,20 @@ class ScheduleStore:
             **attrs.asdict(registering or Registering("", b"", b"")),
         )
         if reply == b"changed":
-            raise Changed
+            raise ScheduleChanged
         if reply == b"full":
             raise TooMany
 
-    async def read_due(self, kinds: Sequence[str], most: int) -> Due:
+    async def read_due(self, kinds: Sequence[str], most: int) -> DueSchedules:
         """Read what is due; `kinds` are those whose code has schedules."""
         now, items, due_in, unregistered = await self._scripts.run(
             "schedule_due", most=most, kinds=list(kinds)
         )
         due = float(due_in) if due_in else None
-        return Due(float(now), _read_all(items), due, bool(unregistered))
+        return DueSchedules(float(now), _read_all(items), due, bool(unregistered))
 
     async def fire(self, firing: Firing) -> Fired:
-        """Make tasks and set the next time. Raise Changed.
+        """Make tasks and set the next time. Raise ScheduleChanged.
 
         What another process has fired makes none.
         """
@@ -179,14 +179,16 @@ class ScheduleStore:
                 kept=self._queue.kept_per_user,
             )
         if reply == b"changed":
-            raise Changed
+            raise ScheduleChanged
         return Fired() if reply == b"fired" else Fired(int(reply[0]), reply[1].decode())
 
-    async def _read(self, ids: Sequence[str], from_: str, till: str, most: int, kind: str) -> Found:
+    async def _read(
+        self, ids: Sequence[str], from_: str, till: str, most: int, kind: str
+    ) -> FoundSchedules:
         now, known, items = await self._scripts.run(
             "schedule_read", names=list(ids), **{"from": from_}, till=till, most=most, kind=kind
         )
-        return Found(float(now), known, _read_all(items))
+        return FoundSchedules(float(now), known, _read_all(items))
 
 
 def _write_fields(write: Write) -> dict[str, Any]:
@@ -218,17 +220,19 @@ def _occasion_fields(
     return {**fields, "at": occasion.at, "run_at": occasion.run_at}
 
 
-def _read_all(items: Sequence[Sequence[Any]]) -> list[Stored]:
+def _read_all(items: Sequence[Sequence[Any]]) -> list[StoredSchedule]:
     return [_read_stored(*one) for one in items]
 
 
-def _read_stored(name: bytes, text: bytes, due: bytes, off: int, state: Sequence[Any]) -> Stored:
+def _read_stored(
+    name: bytes, text: bytes, due: bytes, off: int, state: Sequence[Any]
+) -> StoredSchedule:
     fired, skipped, last_time, last_task, why = state
-    return Stored(
+    return StoredSchedule(
         id=name.decode(),
         text=text,
         definition=_read_definition(name, text),
-        state=State(
+        state=ScheduleState(
             int(fired),
             int(skipped),
             float(last_time) or None,

@@ -24,7 +24,7 @@ FRESH_SECONDS = 30.0
 RETRY_SECONDS = 1.0
 
 
-class Store(Protocol):
+class WebhookReads(Protocol):
     """Where webhooks are kept."""
 
     async def of_owner(self, owner: str) -> list[Webhook]:
@@ -52,7 +52,7 @@ class KnownWebhooks:
     the last webhook is deleted. `hear` has those ends told too that make no notification.
     """
 
-    def __init__(self, store: Store, hear: Hear) -> None:
+    def __init__(self, store: WebhookReads, hear: Hear) -> None:
         self._store = store
         self._hear = hear
         self._owners: set[str] | None = None

@@ -3,14 +3,14 @@
 from services.notifications import NotificationDraft, NotificationService, Severity
 from services.notifications.account import Account
 from services.notifications.creation import Wording
-from services.notifications.owed import Debt, Event
+from services.notifications.owed import Debt, NotificationEvent
 from services.webhooks.models import Webhook
 from services.webhooks.service import WebhookService
 
 # Both the type of the notification and the name of its template.
 DISABLED = "webhook.disabled"
 TITLE = "Webhook disabled"
-TOLD = {Event.CREATED, Event.ANSWERED}
+TOLD = {NotificationEvent.CREATED, NotificationEvent.ANSWERED}
 
 
 class WebhookOutlet:

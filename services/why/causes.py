@@ -7,7 +7,7 @@ from typing import Any
 from services.queue import KnownWorker, TaskState
 from services.why.gathering import Facts
 from services.why.hearing import HINDRANCES, hearing, post_trouble
-from services.why.words import WORDS, Behind, Places, Told
+from services.why.words import WORDS, Behind, Places, ToldCause
 from tornado_rt.work.texts import Text
 
 # A silent worker still counts for this long [s], as in the queue.
@@ -23,7 +23,7 @@ GAVE_UP = {"error": "attempts_used", "retry": "retries_used", "lost": "lost_too_
 MOST_NAMED = 5
 
 
-def cause_of(facts: Facts) -> Told:
+def cause_of(facts: Facts) -> ToldCause:
     """Return why the task is where it is, or why its user has not heard of its end."""
     return CAUSES[facts.queue.task.status](facts)
 
@@ -42,32 +42,32 @@ def variables_of(facts: Facts, **more: Any) -> dict[str, Any]:
     }
 
 
-def _delayed(facts: Facts) -> Told:
+def _delayed(facts: Facts) -> ToldCause:
     task = facts.queue.task
     if task.attempt and task.attempts:
         error = task.attempts[-1]["error"] or task.attempts[-1]["outcome"]
-        return Told("backoff", variables_of(facts, error=error, run_at=task.run_at))
-    return Told("scheduled", {"run_at": task.run_at})
+        return ToldCause("backoff", variables_of(facts, error=error, run_at=task.run_at))
+    return ToldCause("scheduled", {"run_at": task.run_at})
 
 
-def _queued(facts: Facts) -> Told:
+def _queued(facts: Facts) -> ToldCause:
     code = facts.queue.task.waiting_for
     if code in ("all_paused", "paused"):
-        return Told(code, variables_of(facts))
+        return ToldCause(code, variables_of(facts))
     serving = _serving(facts)
     if not serving:
-        return Told("no_worker", variables_of(facts))
+        return ToldCause("no_worker", variables_of(facts))
     if code in facts.queue.limits:
         return _limited(facts, code)
     if code in facts.queue.rates:
         told = {"key": facts.queue.task.key, "rate": facts.queue.rates[code]}
-        return Told(code, variables_of(facts, **told, seconds=round(facts.queue.rate_wait, 1)))
+        return ToldCause(code, variables_of(facts, **told, seconds=round(facts.queue.rate_wait, 1)))
     if all(one.draining for one in serving):
         ids = [one.worker_id for one in serving[:MOST_NAMED]]
-        return Told("workers_drain", variables_of(facts, workers=ids))
+        return ToldCause("workers_drain", variables_of(facts, workers=ids))
     if _are_full(facts, serving):
         return _full(facts, serving)
-    return _in_line(facts) if code == "line" else Told("starting", variables_of(facts))
+    return _in_line(facts) if code == "line" else ToldCause("starting", variables_of(facts))
 
 
 def _serving(facts: Facts) -> list[KnownWorker]:
@@ -80,7 +80,7 @@ def _serving(facts: Facts) -> list[KnownWorker]:
     ]
 
 
-def _limited(facts: Facts, code: str) -> Told:
+def _limited(facts: Facts, code: str) -> ToldCause:
     known, task = facts.queue, facts.queue.task
     counts: dict[str, Callable[[Any], bool]] = {
         "user_limit": lambda one: one.user_id == task.user_id,
@@ -92,7 +92,7 @@ def _limited(facts: Facts, code: str) -> Told:
     running = known.counts[code]
     behind = _behind(facts, filter(counts[code], known.running), running)
     told = {"running": running, "limit": known.limits[code], "key": task.key, "behind": behind}
-    return Told(code, variables_of(facts, **told))
+    return ToldCause(code, variables_of(facts, **told))
 
 
 def _behind(facts: Facts, running: Iterable[Any], total: int) -> Behind:
@@ -120,41 +120,41 @@ def _are_full(facts: Facts, serving: list[KnownWorker]) -> bool:
     return all(places and running >= places for _, running, places in _places(facts, serving))
 
 
-def _full(facts: Facts, serving: list[KnownWorker]) -> Told:
+def _full(facts: Facts, serving: list[KnownWorker]) -> ToldCause:
     places = _places(facts, serving)
     ids = {worker for worker, _, _ in places}
     elsewhere = {task_id for one in serving for task_id in one.tasks}
     held = [one for one in facts.queue.running if one.worker_id in ids or one.task_id in elsewhere]
     behind = _behind(facts, held, len(held))
     told = {"workers": Places(places[:MOST_NAMED]), "behind": behind}
-    return Told("workers_full", variables_of(facts, **told))
+    return ToldCause("workers_full", variables_of(facts, **told))
 
 
-def _in_line(facts: Facts) -> Told:
+def _in_line(facts: Facts) -> ToldCause:
     known = facts.queue
     if known.order == "fair" and known.users_before:
-        return Told("turns", variables_of(facts, users=known.users_before))
+        return ToldCause("turns", variables_of(facts, users=known.users_before))
     if known.order == "fair" and known.own_before:
         behind = Behind(known.own_ids, max(known.own_before - len(known.own_ids), 0))
-        return Told("own_line", variables_of(facts, before=known.own_before, behind=behind))
-    return Told("line", variables_of(facts, before=max((known.task.position or 1) - 1, 0)))
+        return ToldCause("own_line", variables_of(facts, before=known.own_before, behind=behind))
+    return ToldCause("line", variables_of(facts, before=max((known.task.position or 1) - 1, 0)))
 
 
-def _processing(facts: Facts) -> Told:
+def _processing(facts: Facts) -> ToldCause:
     known = facts.queue
     ends = known.lease_ends or known.now
     if ends < known.now:
-        return Told("lease_over", variables_of(facts, lease_ends=ends))
+        return ToldCause("lease_over", variables_of(facts, lease_ends=ends))
     if (trouble := _worker_trouble(facts, ends)) is not None:
         return trouble
     if known.asked:
-        return Told("asked", variables_of(facts, questions=list(known.asked)))
+        return ToldCause("asked", variables_of(facts, questions=list(known.asked)))
     step, progress = facts.shown.get("current_step_name"), known.task.progress
     code = "running_step" if step else "running"
-    return Told(code, variables_of(facts, step=step, progress=round(progress, 1)))
+    return ToldCause(code, variables_of(facts, step=step, progress=round(progress, 1)))
 
 
-def _worker_trouble(facts: Facts, ends: float) -> Told | None:
+def _worker_trouble(facts: Facts, ends: float) -> ToldCause | None:
     """Return what is wrong with the worker of a task whose lease lasts; None for nothing."""
     known = facts.queue
     if is_elsewhere(known.worker_id):
@@ -162,16 +162,16 @@ def _worker_trouble(facts: Facts, ends: float) -> Told | None:
         is_back = _holder(facts) is not None or ends > known.now + facts.visibility / 2
         if lost is None or lost.at < (known.task.started_at or 0.0) or is_back:
             return None
-        return Told("worker_gone", variables_of(facts, worker=lost.what, lease_ends=ends))
+        return ToldCause("worker_gone", variables_of(facts, worker=lost.what, lease_ends=ends))
     worker = next((one for one in known.workers if one.worker_id == known.worker_id), None)
     if worker is None:
-        return Told("worker_gone", variables_of(facts, lease_ends=ends))
+        return ToldCause("worker_gone", variables_of(facts, lease_ends=ends))
     # The lease was extended this long ago, or longer.
     silent = known.now - (ends - worker.lease_seconds)
     if not worker.lease_seconds or silent <= EXTENDED_SHARE * worker.lease_seconds:
         return None
     told = {"seconds": round(silent, 1), "lease_ends": ends}
-    return Told("worker_silent", variables_of(facts, **told))
+    return ToldCause("worker_silent", variables_of(facts, **told))
 
 
 def is_elsewhere(worker_id: str) -> bool:
@@ -192,7 +192,7 @@ def worker_of(facts: Facts) -> str:
     return Text(WORDS["elsewhere"]) if holder is None else holder.worker_id
 
 
-def _failed(facts: Facts) -> Told:
+def _failed(facts: Facts) -> ToldCause:
     error = facts.queue.task.error or ""
     # An earlier reason to give it up says nothing of the run now.
     end = next(
@@ -206,20 +206,20 @@ def _failed(facts: Facts) -> Told:
         code = GAVE_UP.get(end.what, "attempts_used")
     else:
         code = "failed"
-    return Told(code, variables_of(facts, error=error))
+    return ToldCause(code, variables_of(facts, error=error))
 
 
-def _cancelled(facts: Facts) -> Told:
+def _cancelled(facts: Facts) -> ToldCause:
     end = next((one for one in reversed(facts.queue.journal) if one.code == "cancelled"), None)
     if end is None:
-        return Told("cancelled")
+        return ToldCause("cancelled")
     how, who = end.pair
     if how.startswith("admin") and who == facts.queue.task.user_id:
         how = how.replace("admin", "user", 1)
-    return Told(f"cancelled_{how}", {"who": who})
+    return ToldCause(f"cancelled_{how}", {"who": who})
 
 
-def _completed(facts: Facts) -> Told:
+def _completed(facts: Facts) -> ToldCause:
     heard = hearing(facts)
     if heard.code in HINDRANCES:
         return heard
@@ -230,18 +230,18 @@ def _completed(facts: Facts) -> Told:
     return end if end.code == "late" or heard.code in ("not_asked", "told_by_batch") else heard
 
 
-def end_of(facts: Facts) -> Told:
+def end_of(facts: Facts) -> ToldCause:
     """Return how an ended task ended, whether or not anybody has heard of it."""
     if facts.queue.task.status != TaskState.COMPLETED:
         return cause_of(facts)
     late = next((one for one in reversed(facts.queue.journal) if one.code == "late"), None)
     # One that was late in an attempt before this says nothing of it.
     if late is not None and late.at >= (facts.queue.task.ended_at or 0.0):
-        return Told("late", variables_of(facts, seconds=float(late.what)))
-    return Told("completed", variables_of(facts))
+        return ToldCause("late", variables_of(facts, seconds=float(late.what)))
+    return ToldCause("completed", variables_of(facts))
 
 
-CAUSES: dict[TaskState, Callable[[Facts], Told]] = {
+CAUSES: dict[TaskState, Callable[[Facts], ToldCause]] = {
     TaskState.DELAYED: _delayed,
     TaskState.QUEUED: _queued,
     TaskState.PROCESSING: _processing,

@@ -17,17 +17,17 @@ from services.why.hearing import (
     seconds_of,
     sent_to,
 )
-from services.why.words import WORDS, Told
+from services.why.words import WORDS, ToldCause
 
 # Of more steps the last ones are told.
 MOST_STEPS = 50
 OUTCOMES = {"error": "attempt_error", "retry": "attempt_retry", "lost": "attempt_lost"}
 WAITS = {TaskState.QUEUED, TaskState.DELAYED}
-# Told by other entries of the chain.
+# ToldCause by other entries of the chain.
 TOLD_ELSEWHERE = {"cancelled", "gave_up"}
 
 
-def chain_of(facts: Facts) -> list[Told]:
+def chain_of(facts: Facts) -> list[ToldCause]:
     """Return what has happened, the first first; where it stands now comes last."""
     found = [
         *_begun(facts),
@@ -43,7 +43,7 @@ def chain_of(facts: Facts) -> list[Told]:
     return sorted(found, key=lambda one: now if one.at is None else one.at)
 
 
-def _begun(facts: Facts) -> Iterator[Told]:
+def _begun(facts: Facts) -> Iterator[ToldCause]:
     task = facts.queue.task
     job = task.job
     variables = variables_of(
@@ -57,98 +57,98 @@ def _begun(facts: Facts) -> Iterator[Told]:
         code = "submitted_server"
     else:
         code = "submitted_batch" if task.batch_id else "submitted"
-    yield Told(code, variables, task.created_at)
+    yield ToldCause(code, variables, task.created_at)
     if task.status == TaskState.DELAYED and not task.attempt:
-        yield Told("set_aside", {"run_at": task.run_at}, task.created_at)
+        yield ToldCause("set_aside", {"run_at": task.run_at}, task.created_at)
 
 
-def _attempts(facts: Facts) -> Iterator[Told]:
+def _attempts(facts: Facts) -> Iterator[ToldCause]:
     known, task = facts.queue, facts.queue.task
     for number, one in enumerate(task.attempts):
         worker = known.workers_of[number] if number < len(known.workers_of) else ""
         worker = WORDS["elsewhere"] if is_elsewhere(worker) or not worker else worker
         told = {"attempt": one["attempt"], "worker": worker, "outcome": one["outcome"]}
         if (began := _at(one["started_at"])) is not None:
-            yield Told("claimed", {"attempt": one["attempt"], "worker": worker}, began)
+            yield ToldCause("claimed", {"attempt": one["attempt"], "worker": worker}, began)
         code, error = OUTCOMES.get(one["outcome"], "attempt_ended"), one["error"]
-        yield Told(code, {**told, "error": error or one["outcome"]}, _at(one["ended_at"]))
+        yield ToldCause(code, {**told, "error": error or one["outcome"]}, _at(one["ended_at"]))
     # One that waits again has its last attempt among those.
     if task.started_at is not None and task.status not in WAITS:
-        yield Told("claimed", variables_of(facts), task.started_at)
+        yield ToldCause("claimed", variables_of(facts), task.started_at)
         yield from _steps(facts, task.started_at)
 
 
-def _steps(facts: Facts, started_at: float) -> Iterator[Told]:
+def _steps(facts: Facts, started_at: float) -> Iterator[ToldCause]:
     steps = facts.shown.get("steps")
     begun = [one for one in steps or () if one.get("started_after") is not None]
     for one in begun[-MOST_STEPS:]:
         variables = {"step": one.get("name"), "seconds": one.get("duration")}
-        yield Told("step", variables, started_at + one["started_after"])
+        yield ToldCause("step", variables, started_at + one["started_after"])
 
 
-def _journal(facts: Facts) -> Iterator[Told]:
+def _journal(facts: Facts) -> Iterator[ToldCause]:
     for noted in facts.queue.journal:
         if noted.code not in TOLD_ELSEWHERE:
             yield _noted(noted)
 
 
-def _noted(noted: Noted) -> Told:
+def _noted(noted: Noted) -> ToldCause:
     how, who = noted.pair
     if noted.code == "rerun":
-        return Told(f"rerun_{how}", {"who": who}, noted.at)
+        return ToldCause(f"rerun_{how}", {"who": who}, noted.at)
     if noted.code == "late":
-        return Told("told_late", {"seconds": float(noted.what)}, noted.at)
+        return ToldCause("told_late", {"seconds": float(noted.what)}, noted.at)
     worker = WORDS["elsewhere"] if is_elsewhere(noted.what) else noted.what
     variables = {"worker": worker, "who": noted.what, "times": noted.times}
-    return Told(noted.code, variables, noted.at)
+    return ToldCause(noted.code, variables, noted.at)
 
 
-def _now(facts: Facts) -> Iterator[Told]:
+def _now(facts: Facts) -> Iterator[ToldCause]:
     task = facts.queue.task
     if facts.has_ended:
         variables = {"status": task.status.value, "cause": end_of(facts)}
-        yield Told("ended", variables, task.ended_at)
+        yield ToldCause("ended", variables, task.ended_at)
     else:
         code = "waits" if task.status in WAITS else "runs"
-        yield Told(code, {"cause": cause_of(facts)})
+        yield ToldCause(code, {"cause": cause_of(facts)})
 
 
-def _told(facts: Facts) -> Iterator[Told]:
+def _told(facts: Facts) -> Iterator[ToldCause]:
     if facts.told is None:
         return
     told, user = facts.told.notification, facts.queue.task.user_id
     at = seconds_of(told.created_at)
-    yield Told("notified", {"notification_id": told.id}, at)
+    yield ToldCause("notified", {"notification_id": told.id}, at)
     if facts.told.muted_for is None:
         for device in sent_to(facts, at):
-            yield Told("sent", {"transport": device.transport}, at)
+            yield ToldCause("sent", {"transport": device.transport}, at)
     for code, moment in (("seen", told.seen_at), ("read", told.read_at)):
         if moment is not None:
             seconds = seconds_of(moment)
-            yield Told(code, {"user": user, f"{code}_at": seconds}, seconds)
+            yield ToldCause(code, {"user": user, f"{code}_at": seconds}, seconds)
     if told.archived_at is not None:
-        yield Told("archived", {"user": user}, seconds_of(told.archived_at))
+        yield ToldCause("archived", {"user": user}, seconds_of(told.archived_at))
     if facts.told.is_gone:
-        yield Told("deleted")
+        yield ToldCause("deleted")
 
 
-def _devices(facts: Facts) -> Iterator[Told]:
+def _devices(facts: Facts) -> Iterator[ToldCause]:
     task = facts.queue.task
     for one in following(facts):
         if one.opened_at >= task.created_at:
             variables = {"user": task.user_id, "transport": one.transport}
-            yield Told("device_opened", variables, one.opened_at)
+            yield ToldCause("device_opened", variables, one.opened_at)
         if one.closed_at is not None and one.closed_at >= task.created_at:
             told = {"user": task.user_id, "close_code": one.code, "reason": reason_of(one)}
-            yield Told("device_closed", told, one.closed_at)
+            yield ToldCause("device_closed", told, one.closed_at)
 
 
-def _posts(facts: Facts) -> Iterator[Told]:
+def _posts(facts: Facts) -> Iterator[ToldCause]:
     for post in facts.posts:
         for one in post.delivery.attempts:
             if one["error"]:
                 variables: dict[str, Any] = {**post_variables(post), "error": one["error"]}
-                yield Told("post_attempt", variables, _at(one["ended_at"]))
+                yield ToldCause("post_attempt", variables, _at(one["ended_at"]))
         yield post_state(post)
 
 

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from services.channels import EMAIL, PUSH
 from services.notifications import NotificationService
 from services.notifications.reading import EventTold
-from services.outbox import Found
+from services.outbox import FoundEntry
 from services.progress import PlanBook
 from services.queue import QueueService, Task, TaskFacts, TaskState
 from services.webhooks import Posted, WebhookService
@@ -31,7 +31,7 @@ STORE_SECONDS = 2.0
 CLOCKS_SECONDS = 60.0
 ENDS = {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.DEAD}
 # Looks for the entry of an event [by its id] that ended then [s since the epoch].
-FindEntry = Callable[[str, float], Awaitable[Found | None]]
+FindEntry = Callable[[str, float], Awaitable[FoundEntry | None]]
 
 
 @attrs.frozen(kw_only=True)
@@ -47,7 +47,7 @@ class Facts:
     queue: TaskFacts
     shown: Mapping[str, Any]
     told: EventTold | None = None
-    entry: Found | None = None
+    entry: FoundEntry | None = None
     posts: Sequence[Posted] = ()
     away: Sequence[Task] = ()
     devices: Sequence[DeviceRecord] = ()

@@ -8,7 +8,7 @@ from services.notifications.preferences import Mute
 from services.queue import TaskState
 from services.webhooks import Posted
 from services.why.gathering import ENDS, Facts
-from services.why.words import Told
+from services.why.words import ToldCause
 from tornado_rt.devices import ALL_TASKS, INBOX, DeviceRecord
 from tornado_rt.protocol import CloseCode
 
@@ -38,22 +38,22 @@ HINDRANCES = {
 QUIET = {"0", "c"}
 
 
-def hearing(facts: Facts) -> Told:
+def hearing(facts: Facts) -> ToldCause:
     """Return why the user of an ended task has heard of its end, or has not."""
     if facts.entry is not None:
-        return Told(_waiting_code(facts))
+        return ToldCause(_waiting_code(facts))
     if facts.queue.notify in QUIET:
         return _quiet(facts)
     if facts.told is None:
-        return Told("store_away" if facts.is_store_away else "notification_gone")
+        return ToldCause("store_away" if facts.is_store_away else "notification_gone")
     told, user = facts.told.notification, facts.queue.task.user_id
     if told.read_at is not None:
-        return Told("read", {"user": user, "read_at": seconds_of(told.read_at)})
+        return ToldCause("read", {"user": user, "read_at": seconds_of(told.read_at)})
     if told.seen_at is not None:
-        return Told("seen", {"user": user, "seen_at": seconds_of(told.seen_at)})
+        return ToldCause("seen", {"user": user, "seen_at": seconds_of(told.seen_at)})
     if facts.told.muted_for is not None:
         variables = {"user": user, "type": told.type, "severity": told.severity}
-        return Told(MUTES[facts.told.muted_for], variables)
+        return ToldCause(MUTES[facts.told.muted_for], variables)
     return _by_devices(facts, seconds_of(told.created_at), INBOX, ALL_TASKS, _topic(facts))
 
 
@@ -64,11 +64,11 @@ def _waiting_code(facts: Facts) -> str:
     return "outbox_store_away" if facts.is_store_away else "outbox_waits"
 
 
-def _quiet(facts: Facts) -> Told:
+def _quiet(facts: Facts) -> ToldCause:
     code = "told_by_batch" if facts.queue.task.batch_id else "not_asked"
     # Followers of the task itself are told of its end all the same.
     found = _by_devices(facts, facts.queue.task.ended_at or 0.0, ALL_TASKS, _topic(facts))
-    return found if found.code in HINDRANCES else Told(code)
+    return found if found.code in HINDRANCES else ToldCause(code)
 
 
 def _topic(facts: Facts) -> str:
@@ -85,24 +85,24 @@ def sent_to(facts: Facts, at: float) -> list[DeviceRecord]:
     return [one for one in following(facts) if one.was_open(at) and not _is_slow(one)]
 
 
-def _by_devices(facts: Facts, at: float, *topics: str) -> Told:
+def _by_devices(facts: Facts, at: float, *topics: str) -> ToldCause:
     user = facts.queue.task.user_id
     devices = [one for one in facts.devices if one.follows(*topics)]
     written = [one for one in devices if one.was_open(at) and not _is_slow(one)]
     if written:
-        return Told("delivered", {"user": user, "devices": len(written)})
+        return ToldCause("delivered", {"user": user, "devices": len(written)})
     later = next((one for one in devices if one.opened_at > at), None)
     if later is not None:
-        return Told("came_back", {"user": user, "opened_at": later.opened_at})
+        return ToldCause("came_back", {"user": user, "opened_at": later.opened_at})
     return _closed([one for one in devices if one.opened_at <= at], user)
 
 
-def _closed(devices: Sequence[DeviceRecord], user: str) -> Told:
+def _closed(devices: Sequence[DeviceRecord], user: str) -> ToldCause:
     if not devices:
-        return Told("nobody_connected", {"user": user})
+        return ToldCause("nobody_connected", {"user": user})
     last = max(devices, key=lambda one: one.closed_at or one.opened_at)
     variables = {"user": user, "closed_at": last.closed_at, "close_code": last.code}
-    return Told(reason_of(last), variables)
+    return ToldCause(reason_of(last), variables)
 
 
 def reason_of(device: DeviceRecord) -> str:
@@ -114,7 +114,7 @@ def _is_slow(device: DeviceRecord) -> bool:
     return device.code == CloseCode.TOO_SLOW
 
 
-def post_trouble(facts: Facts) -> Told | None:
+def post_trouble(facts: Facts) -> ToldCause | None:
     """Return why a webhook or the callback has not had the end; None when all have."""
     for post in facts.posts:
         told = post_state(post)
@@ -123,20 +123,20 @@ def post_trouble(facts: Facts) -> Told | None:
     return None
 
 
-def post_state(post: Posted) -> Told:
+def post_state(post: Posted) -> ToldCause:
     """Return what became of a post."""
     task, variables = post.delivery, post_variables(post)
     if task.status == TaskState.COMPLETED:
-        return Told("post_delivered", variables, task.ended_at)
+        return ToldCause("post_delivered", variables, task.ended_at)
     failures = [one for one in task.attempts if one["error"]]
     if task.status in ENDS:
-        return Told("post_refused", {**variables, "error": task.error}, task.ended_at)
+        return ToldCause("post_refused", {**variables, "error": task.error}, task.ended_at)
     if post.disabled:
-        return Told("post_disabled", {**variables, "error": post.disabled})
+        return ToldCause("post_disabled", {**variables, "error": post.disabled})
     if not failures:
-        return Told("post_waits", variables)
+        return ToldCause("post_waits", variables)
     more = {"times": len(failures), "error": failures[-1]["error"], "run_at": task.run_at}
-    return Told("post_failing", {**variables, **more})
+    return ToldCause("post_failing", {**variables, **more})
 
 
 def post_variables(post: Posted) -> dict[str, Any]:

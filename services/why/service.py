@@ -11,7 +11,7 @@ from services.why.causes import cause_of
 from services.why.chain import chain_of
 from services.why.gathering import Gatherer
 from services.why.hearing import hearing, seconds_of
-from services.why.words import Told
+from services.why.words import ToldCause
 
 
 @attrs.frozen(kw_only=True)
@@ -24,9 +24,9 @@ class Why:
 
     task_id: str
     status: str
-    cause: Told
-    heard: Told | None
-    chain: Sequence[Told]
+    cause: ToldCause
+    heard: ToldCause | None
+    chain: Sequence[ToldCause]
     now: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,17 +76,17 @@ class WhyService:
         return Why(
             task_id=task_id,
             status=status,
-            cause=Told("forgotten", {"status": status}),
+            cause=ToldCause("forgotten", {"status": status}),
             heard=None,
             chain=_chain_of_forgotten(told),
             now=seconds_of(told.notification.created_at),
         )
 
 
-def _chain_of_forgotten(told: EventTold) -> list[Told]:
+def _chain_of_forgotten(told: EventTold) -> list[ToldCause]:
     notification = told.notification
     chain = [
-        Told(
+        ToldCause(
             "notified",
             {"notification_id": notification.id},
             seconds_of(notification.created_at),
@@ -94,5 +94,5 @@ def _chain_of_forgotten(told: EventTold) -> list[Told]:
     ]
     if notification.read_at is not None:
         read_at = seconds_of(notification.read_at)
-        chain.append(Told("read", {"user": notification.user_id, "read_at": read_at}, read_at))
+        chain.append(ToldCause("read", {"user": notification.user_id, "read_at": read_at}, read_at))
     return chain

@@ -221,7 +221,7 @@ MOMENTS = {"run_at", "lease_ends", "read_at", "seen_at", "closed_at", "opened_at
 
 
 @attrs.frozen
-class Told:
+class ToldCause:
     """A code with its variables, at a time [s since the epoch]; None: it is so now."""
 
     code: str
@@ -251,7 +251,7 @@ class Told:
                 facts[name] = iso_of(value)
             elif isinstance(value, Behind | Places):
                 facts |= {name: value.text} if text else value.facts()
-            elif isinstance(value, Told):
+            elif isinstance(value, ToldCause):
                 facts[name] = value.text
             else:
                 facts[name] = value

@@ -15,13 +15,13 @@ from typing import Any, Protocol
 import attrs
 
 from services.analysis import (
+    AnalysisStep,
     AnalysisTask,
     RedisProgressTracker,
-    Step,
     legacy_arguments,
     plain_update,
 )
-from services.progress.stores import RedisProgressStore, Tracked
+from services.progress.stores import RedisProgressStore, TrackedTask
 from services.queue import Outcome
 from services.worker.legacy_child import run_handler
 from settings import Settings
@@ -42,10 +42,10 @@ from tornado_rt.work.run import NO_STATE
 Handler = Callable[[AnalysisTask, RedisProgressTracker], Awaitable[Any]]
 
 
-class Progress(Protocol):
+class LegacyProgress(Protocol):
     """The object by which a handler tells its progress."""
 
-    steps: list[Step]
+    steps: list[AnalysisStep]
 
     def update_progress(self, progress_update: str | dict[str, Any]) -> Awaitable[None]:
         """Tell where the work is, as `RedisProgressTracker.update_progress` takes it."""
@@ -128,7 +128,7 @@ class ThreadProgress:
     """Brings reports from a thread to the tracker on the loop, until `close`."""
 
     def __init__(self, tracker: RedisProgressTracker) -> None:
-        self.steps: list[Step] = tracker.steps
+        self.steps: list[AnalysisStep] = tracker.steps
         self._closed = False
         self._tracker = tracker
         self._waiter = LoopWaiter()
@@ -216,7 +216,7 @@ class _LinkStore:
         self._link = link
         self._store = RedisProgressStore(link.queue, link.claim.token)
 
-    async def save(self, tracker: Tracked) -> None:
+    async def save(self, tracker: TrackedTask) -> None:
         """Report one state. Raise LeaseLost."""
         self._store.closed = self._link.closed
         try:

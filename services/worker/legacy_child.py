@@ -5,7 +5,7 @@ import os
 from multiprocessing.connection import Connection
 from typing import Any
 
-from services.analysis import AnalysisTask, Step, read_update
+from services.analysis import AnalysisStep, AnalysisTask, read_update
 from services.worker.loading import import_function
 from settings import Settings
 from tornado_rt.work import LeaseLost, Told
@@ -20,7 +20,7 @@ def run_handler(
     settings: Settings,
     rules: Rules,
     task: AnalysisTask,
-    steps: list[Step],
+    steps: list[AnalysisStep],
     carried: Carried | None,
     connection: Connection,
 ) -> None:
@@ -41,7 +41,7 @@ def run_handler(
 class PipeProgress:
     """Reports of a handler of (task, progress), plain function or coroutine."""
 
-    def __init__(self, steps: list[Step], pipe: Pipe) -> None:
+    def __init__(self, steps: list[AnalysisStep], pipe: Pipe) -> None:
         self.steps = steps
         self._connection = pipe.connection
         self._pipe = pipe

@@ -30,7 +30,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.queue import Priority, QueueService, Task, Unique
-from services.schedules.models import Definition, Missed, Overlap, Stored, task_id_of
+from services.schedules.models import Definition, Missed, Overlap, StoredSchedule, task_id_of
 from services.schedules.store import ScheduleStore, Write
 from tests.conftest import ServerProcess, start_server, stop_server
 from tests.forks import Fork, start_script
@@ -325,7 +325,7 @@ async def _count(crash: Crash, tasks: int, began: float) -> Outcome:
     )
 
 
-def _tasks_of(one: Stored) -> Iterator[str]:
+def _tasks_of(one: StoredSchedule) -> Iterator[str]:
     """Return the task of each time of a schedule, up to the last that it fired at."""
     assert one.definition is not None
     assert one.state.last_time is not None

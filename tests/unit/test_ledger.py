@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.notifications.account import GONE, Account, Counts, Document, Epoch, Operation
 from services.notifications.intents import (
-    Act,
+    ActIntent,
     Answer,
     Changed,
     Create,
@@ -119,8 +119,8 @@ def made(shelf: Shelf, count: int) -> list[Any]:
     return [one["_id"] for one in results]
 
 
-def act(verb: Verb, ids: Sequence[Any], until: datetime | None = None) -> Act:
-    return Act(user_id="alice", verb=verb, ids=ids, until=until)
+def act(verb: Verb, ids: Sequence[Any], until: datetime | None = None) -> ActIntent:
+    return ActIntent(user_id="alice", verb=verb, ids=ids, until=until)
 
 
 def trim(quota: int, most: int = 9, places: int = 99) -> Trim:
@@ -347,5 +347,5 @@ def test_what_is_anothers_is_not_known() -> None:
     ledger.know([theirs])
     assert ledger.find([theirs["_id"]]) == []
     with pytest.raises(NotificationNotFound):
-        Act(user_id="alice", verb=Verb.READ, ids=[theirs["_id"]], must_be=True).apply(ledger)
+        ActIntent(user_id="alice", verb=Verb.READ, ids=[theirs["_id"]], must_be=True).apply(ledger)
     assert ledger.operation() is None

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from services.remote.items import Reported
+from services.remote.items import ReportedItem
 from services.remote.plans import read_plan
 from services.remote.progress import Progress, done_fragment
 from tornado_rt.work import Plan, Run, Step
@@ -16,8 +16,8 @@ PLAN = Plan(
 )
 
 
-def item(**fields: Any) -> Reported:
-    return Reported(task_id="t", token="1", **fields)
+def item(**fields: Any) -> ReportedItem:
+    return ReportedItem(task_id="t", token="1", **fields)
 
 
 def shown(progress: Progress) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from tornado_rt import subscription as module
 from tornado_rt.feed import Action, Opening
 from tornado_rt.protocol import Bundle, Cursor, Message, MessageType, ResyncReason
-from tornado_rt.subscription import TRANSITIONS, State, Subscription
+from tornado_rt.subscription import TRANSITIONS, Subscription, SubscriptionState
 
 TOPIC = "log"
 
@@ -117,7 +117,7 @@ class Place:
         subscription = Subscription(self, self.log, self)
         opening = asyncio.create_task(subscription.open(after))
         await turns()
-        assert subscription.state is State.OPENING
+        assert subscription.state is SubscriptionState.OPENING
         await self.answer()
         subscription.begin(await opening)
         return subscription
@@ -135,23 +135,27 @@ async def test_states_from_opening_to_the_end() -> None:
     subscription = Subscription(place, place.log, place)
     opening = asyncio.create_task(subscription.open(None))
     await turns()
-    assert (subscription.state, place.followed) == (State.OPENING, {TOPIC})
+    assert (subscription.state, place.followed) == (SubscriptionState.OPENING, {TOPIC})
     subscription.deliver(place.log.append())
     assert place.forwarded == []
     await place.answer()
     subscription.begin(await opening)
-    assert (subscription.state, place.offsets) == (State.LIVE, [1])
+    assert (subscription.state, place.offsets) == (SubscriptionState.LIVE, [1])
     place.log.append()
     subscription.deliver(place.log.append())
     await turns()
-    assert (subscription.state, place.offsets) == (State.FILLING, [1])
+    assert (subscription.state, place.offsets) == (SubscriptionState.FILLING, [1])
     await place.answer(RedisError("away"))
     assert place.offsets == [1]
     await place.answer()
-    assert (subscription.state, place.offsets) == (State.LIVE, [1, 2, 3])
+    assert (subscription.state, place.offsets) == (SubscriptionState.LIVE, [1, 2, 3])
     subscription.end()
     subscription.deliver(place.log.append())
-    assert (subscription.state, place.offsets, place.followed) == (State.ENDED, [1, 2, 3], set())
+    assert (subscription.state, place.offsets, place.followed) == (
+        SubscriptionState.ENDED,
+        [1, 2, 3],
+        set(),
+    )
 
 
 @pytest.mark.gen_test
@@ -166,7 +170,7 @@ async def test_one_that_is_behind_waits_and_says_so(monkeypatch: pytest.MonkeyPa
     subscription.deliver(place.log.append())
     assert place.offsets == []
     await place.answer(RedisError("away"))
-    assert (subscription.state, place.offsets) == (State.BEHIND, [2])
+    assert (subscription.state, place.offsets) == (SubscriptionState.BEHIND, [2])
     subscription.deliver(place.log.append())
     assert place.offsets == [2, 3]
     # That the log has more is known.
@@ -188,21 +192,21 @@ async def test_log_of_another_epoch_is_told_and_read_whole() -> None:
     await place.answer()
     types = [one.type for one in place.forwarded]
     assert types == ["progress", MessageType.RESYNC, "progress", "progress"]
-    assert subscription.state is State.LIVE
+    assert subscription.state is SubscriptionState.LIVE
 
 
 @pytest.mark.gen_test
 async def test_feed_that_has_ended_or_fails_ends_it() -> None:
     place = Place(Log(ended=True))
     subscription = await place.open()
-    assert (place.ends, subscription.state) == (["finished"], State.ENDED)
+    assert (place.ends, subscription.state) == (["finished"], SubscriptionState.ENDED)
     place = Place(Log())
     subscription = await place.open()
     subscription.gap()
     await turns()
     await place.answer(ValueError("gone for good"))
     assert [str(one) for one in place.ends] == ["gone for good"]
-    assert subscription.state is State.ENDED
+    assert subscription.state is SubscriptionState.ENDED
 
 
 @pytest.mark.gen_test
@@ -219,7 +223,7 @@ async def test_nothing_is_forwarded_after_the_carrier_has_ended_it() -> None:
     for _ in range(3):
         place.log.append()
     subscription = await once.open(Cursor("e1", 0))
-    assert (subscription.state, once.offsets) == (State.ENDED, [1])
+    assert (subscription.state, once.offsets) == (SubscriptionState.ENDED, [1])
 
 
 @pytest.mark.gen_test
@@ -243,7 +247,7 @@ async def test_one_that_ends_while_it_is_opened_follows_nothing() -> None:
     assert place.followed == set()
     await place.answer()
     subscription.begin(await opening)
-    assert (subscription.state, place.forwarded) == (State.ENDED, [])
+    assert (subscription.state, place.forwarded) == (SubscriptionState.ENDED, [])
 
 
 STEPS = ("publish", "lose", "repeat", "gap", "answer", "fail", "turn", "together")
@@ -275,7 +279,7 @@ def test_each_message_comes_once_whatever_happens(
         for _ in range(10):
             await turns()
             await place.answer()
-        assert subscription.state is State.LIVE
+        assert subscription.state is SubscriptionState.LIVE
         offsets = place.offsets
         assert offsets == sorted(set(offsets))
         count = len(place.log.messages)
@@ -310,7 +314,7 @@ async def _do(place: Place, subscription: Subscription, step: str, number: int) 
 @pytest.fixture(scope="module", autouse=True)
 def moves() -> Iterator[None]:
     """Note each change of a state in the tests here; the table has them all, and no other."""
-    seen: set[tuple[State, State]] = set()
+    seen: set[tuple[SubscriptionState, SubscriptionState]] = set()
     plain = Subscription.__setattr__
 
     def noting(self: Subscription, name: str, value: object) -> None:

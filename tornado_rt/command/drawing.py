@@ -46,7 +46,7 @@ COLOURS = {
 UNGOOD = (TaskState.FAILED, TaskState.DEAD, TaskState.CANCELLED)
 
 
-class Board(Protocol):
+class DrawnBoard(Protocol):
     """Shows the events of a task or batch, from its `with` on."""
 
     def __enter__(self) -> Self: ...
@@ -63,7 +63,7 @@ class Board(Protocol):
         ...
 
 
-def board_of(console: Console, clock: ServerClock | None = None) -> Board:
+def board_of(console: Console, clock: ServerClock | None = None) -> DrawnBoard:
     """Return what suits the output; `clock` is that of the server."""
     return Drawing(console, clock) if console.is_terminal else Lines(console, clock)
 

@@ -26,7 +26,7 @@ ASKING_SETTINGS = ("host", "port", "prefix", "data_dir", "jwt_secret", "log_leve
 
 
 @attrs.frozen
-class Text:
+class HelpText:
     """The parts of a command's help; {program} stands for the name of the program.
 
     `settings`: those that matter to it, "" for all.
@@ -47,8 +47,8 @@ def help_of(
     program: Program,
     name: str,
     own: argparse.ArgumentParser,
-    text: Text,
-    commands: Mapping[str, Text],
+    text: HelpText,
+    commands: Mapping[str, HelpText],
 ) -> str:
     """Return the help of a command; `own` has its options. `commands` stand on top, if any."""
     shown = argparse.ArgumentParser(
@@ -66,7 +66,7 @@ def help_of(
     return shown.format_help().rstrip()
 
 
-def _described(text: Text, commands: Mapping[str, Text]) -> str:
+def _described(text: HelpText, commands: Mapping[str, HelpText]) -> str:
     if not commands:
         return text.description
     width = max(map(len, commands))
@@ -75,7 +75,7 @@ def _described(text: Text, commands: Mapping[str, Text]) -> str:
     return "\n".join([text.description, "", "commands:", *lines, "", more])
 
 
-def _end(program: Program, text: Text) -> str:
+def _end(program: Program, text: HelpText) -> str:
     source = (
         f"A setting comes from its option, else from its {ENV_PREFIX} variable, else from the TOML "
         f"file {CONFIG_VARIABLE}."

@@ -14,7 +14,7 @@ from services.console import ACTIONS
 from services.queue import TaskState
 from settings import Settings, WrittenSettings, converter, loaders
 from tornado_rt import __version__
-from tornado_rt.command.help import QUEUE_SETTINGS, Text, help_of
+from tornado_rt.command.help import QUEUE_SETTINGS, HelpText, help_of
 from tornado_rt.command.program import Program, say
 
 BAD_SETTING = 2
@@ -23,12 +23,12 @@ READY_USER = "alice"
 _HELP = {"--help", "-h"}
 
 COMMAND_TEXTS = {
-    "serve": Text(
+    "serve": HelpText(
         "[COMMAND] [OPTION ...]",
         "Serve: HTTP, WebSockets and event streams, with a worker. This is the default.",
         settings=(),
     ),
-    "worker": Text(
+    "worker": HelpText(
         "worker [OPTION ...]",
         "Run tasks until SIGTERM or SIGINT.",
         (
@@ -38,12 +38,12 @@ COMMAND_TEXTS = {
             *("tls_certificate", "tls_key"),
         ),
     ),
-    "check": Text(
+    "check": HelpText(
         "check MODULE ... [OPTION ...]",
         "Say what is wrong with modules of kinds.",
         ("task_params_bytes",),
     ),
-    "token": Text(
+    "token": HelpText(
         "token --user U [OPTION ...]",
         "Print a token.",
         (
@@ -51,7 +51,7 @@ COMMAND_TEXTS = {
             *("jwt_user_claim", "jwt_scope_claim", "jwt_topics_claim", "jwt_kinds_claim"),
         ),
     ),
-    "queue": Text(
+    "queue": HelpText(
         "queue ACTION [NAME ...] [OPTION ...]",
         "See to the queue. Actions:\n\n"
         + "".join(f"  {name:<8} {action.purpose}\n" for name, action in ACTIONS.items())
@@ -59,22 +59,22 @@ COMMAND_TEXTS = {
         QUEUE_SETTINGS,
         formatter=argparse.RawDescriptionHelpFormatter,
     ),
-    "submit": Text(
+    "submit": HelpText(
         "submit KIND [JSON] [OPTION ...]",
         "Submit a task to a running server, and print its id. JSON has the parameters of the task; "
         "- reads them from the standard input.",
     ),
-    "watch": Text(
+    "watch": HelpText(
         "watch ID [OPTION ...]",
         "Show the steps of a task until it ends, or how many tasks of a batch are done. Exit with "
         "0 when it is completed, with 1 when it failed or was cancelled.",
     ),
-    "why": Text(
+    "why": HelpText(
         "why ID [OPTION ...]",
         "Say why a task is where it is, or why its user has not heard of its end, and all that has "
         "happened to it, in order.",
     ),
-    "notify": Text(
+    "notify": HelpText(
         "notify USER TITLE [TEXT] [OPTION ...]",
         "Send a notification to a user, and print its id.",
     ),
@@ -267,10 +267,10 @@ def _add_queue_options(own: argparse.ArgumentParser, names: Iterable[str]) -> No
         own.add_argument(f"--{name}", default=argparse.SUPPRESS, **QUEUE_OPTIONS[name])
 
 
-def _text_of_action(name: str) -> Text:
+def _text_of_action(name: str) -> HelpText:
     action = ACTIONS[name]
     usage = " ".join(filter(None, ["queue", name, action.names, "[OPTION ...]"]))
-    return Text(usage, f"{action.purpose[0].upper()}{action.purpose[1:]}.", QUEUE_SETTINGS)
+    return HelpText(usage, f"{action.purpose[0].upper()}{action.purpose[1:]}.", QUEUE_SETTINGS)
 
 
 def _usage_error(program: Program, message: str) -> NoReturn:

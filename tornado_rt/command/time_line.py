@@ -35,7 +35,7 @@ class Drawn:
 
 
 @attrs.define
-class Span:
+class LineSpan:
     """A step on the line of time [s from the start of the attempt]; None is unknown."""
 
     begin: float | None
@@ -72,7 +72,7 @@ def bar(percent: float, left: TimeLeft | None, width: int, drawn: Drawn) -> Text
 
 def time_line(
     steps: Sequence[Mapping[str, Any]], elapsed: float, *, is_running: bool
-) -> tuple[list[Span], float]:
+) -> tuple[list[LineSpan], float]:
     """Lay the steps out in time, those to come behind those that run; return the length too [s]."""
     spans = [_span(step, elapsed) for step in steps]
     end = max((span.end() for span in spans if span.begin is not None), default=0.0)
@@ -88,7 +88,7 @@ def time_line(
     return spans, max([end, *drawn])
 
 
-def step_line(span: Span, total: float, width: int, drawn: Drawn) -> Text:
+def step_line(span: LineSpan, total: float, width: int, drawn: Drawn) -> Text:
     """Return the line of a step: its real length over its usual one."""
     cells = [1] * width
     if span.begin is None:
@@ -102,10 +102,10 @@ def step_line(span: Span, total: float, width: int, drawn: Drawn) -> Text:
     return drawn.text(cells)
 
 
-def _span(step: Mapping[str, Any], elapsed: float) -> Span:
+def _span(step: Mapping[str, Any], elapsed: float) -> LineSpan:
     names = ("started_after", "duration", "usual_duration")
     begin, told, usual = (one if is_number(one) else None for one in map(step.get, names))
     is_running = step.get("status") == "current" and begin is not None
     if told is None and is_running and begin is not None:
         told = max(elapsed - begin, 0.0)
-    return Span(begin, told, None if step.get("status") == "skipped" else usual, is_running)
+    return LineSpan(begin, told, None if step.get("status") == "skipped" else usual, is_running)

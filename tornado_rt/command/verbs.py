@@ -10,7 +10,7 @@ from rich.console import Console
 
 from services.analysis.words import EXAMPLE_BODY
 from services.checking import WARNING, check_kinds
-from services.console import Asked, check_asked, run_noted
+from services.console import AskedAction, check_asked, run_noted
 from settings import Settings, stop_seconds
 from tornado_rt.app import open_queue, running_server, running_worker, url_of
 from tornado_rt.auth import PATTERN_LENGTH, TokenVerifier, make_token
@@ -111,7 +111,7 @@ def queue(settings: Settings, options: argparse.Namespace) -> int:
 
 async def _on_queue(settings: Settings, options: argparse.Namespace) -> int:
     given = {name: value for name, value in vars(options).items() if name in QUEUE_OPTIONS}
-    asked = Asked(options.names, **given)
+    asked = AskedAction(options.names, **given)
     check_asked(options.action, asked)
     async with open_queue(settings) as (service, log):
         told = await run_noted(service, log.note, options.action, asked)

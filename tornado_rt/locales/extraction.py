@@ -35,7 +35,7 @@ WIDTH = 100
 
 
 @attrs.frozen
-class Found:
+class FoundMessage:
     """A message; `is_stored`: it is stored in English, and known again by its form."""
 
     message: str
@@ -43,10 +43,10 @@ class Found:
 
 
 # Returns the messages of a file.
-Find = Callable[[ast.AST], Iterator[Found]]
+Find = Callable[[ast.AST], Iterator[FoundMessage]]
 
 
-def find_marked(tree: ast.AST) -> Iterator[Found]:
+def find_marked(tree: ast.AST) -> Iterator[FoundMessage]:
     """Yield the messages of a module of ours. Raise ValueError for one that is no literal."""
     for call in _calls(tree):
         name = _name_of(call)
@@ -57,10 +57,10 @@ def find_marked(tree: ast.AST) -> Iterator[Found]:
                 if isinstance(message, ast.Name) and message.id == "msgid":
                     continue
                 raise ValueError(f"line {call.lineno}: {name} takes a literal")
-            yield Found(message.value, MARKS[name])
+            yield FoundMessage(message.value, MARKS[name])
 
 
-def find_said(tree: ast.AST) -> Iterator[Found]:
+def find_said(tree: ast.AST) -> Iterator[FoundMessage]:
     """Yield the messages of an author's module; all are stored."""
     for call in _calls(tree):
         places, names = SAID.get(_name_of(call), ((), ()))
@@ -69,20 +69,20 @@ def find_said(tree: ast.AST) -> Iterator[Found]:
         for one in given:
             for text in one.elts if isinstance(one, ast.List | ast.Tuple) else [one]:
                 if (message := _message_of(text)) is not None:
-                    yield Found(message, is_stored=True)
+                    yield FoundMessage(message, is_stored=True)
         for keyword in call.keywords:
             if keyword.arg == "metadata":
                 yield from _find_named(keyword.value)
     yield from find_marked(tree)
 
 
-def _find_named(metadata: ast.expr) -> Iterator[Found]:
+def _find_named(metadata: ast.expr) -> Iterator[FoundMessage]:
     """Yield the names for people in the metadata of a field."""
     for name, said in _items_of(metadata):
         texts = [one for _, one in _items_of(said)] if name == TITLES else [said]
         for one in texts if name in (*OF_FIELDS, TITLES) else ():
             if (message := _message_of(one)) is not None:
-                yield Found(message, is_stored=True)
+                yield FoundMessage(message, is_stored=True)
 
 
 def _items_of(written: ast.expr) -> list[tuple[Any, ast.expr]]:
@@ -93,9 +93,9 @@ def _items_of(written: ast.expr) -> list[tuple[Any, ast.expr]]:
     return list(zip(keys, written.values, strict=True))
 
 
-def find_all(files: Iterable[Path], find: Find) -> dict[str, Found]:
+def find_all(files: Iterable[Path], find: Find) -> dict[str, FoundMessage]:
     """Return the messages of files, each once, by their text. Raise ValueError."""
-    found: dict[str, Found] = {}
+    found: dict[str, FoundMessage] = {}
     for file in files:
         try:
             for one in find(ast.parse(file.read_text(encoding="utf-8"))):
@@ -106,7 +106,7 @@ def find_all(files: Iterable[Path], find: Find) -> dict[str, Found]:
     return found
 
 
-def update(file: Path, found: Mapping[str, Found], others: Iterable[str] = ()) -> list[str]:
+def update(file: Path, found: Mapping[str, FoundMessage], others: Iterable[str] = ()) -> list[str]:
     """Write messages into a PO file, sorted; return those that it does not translate.
 
     What it says of them stays; what is no message any more goes. `others` are messages of the

@@ -63,7 +63,7 @@ NOTHING_SEEN = Sight((), "", 0, 0.0, 0.0)
 
 
 @attrs.define
-class Span:
+class StepSpan:
     """When a leaf began and ended, from the start of the attempt [s]; None: it has not."""
 
     begin: float | None = None
@@ -84,7 +84,7 @@ class Timekeeper:
         # Since when the attempt takes longer than was told at first.
         self.slow_since: float | None = None
         self._sight = NOTHING_SEEN
-        self._spans: dict[StepPath, Span] = {}
+        self._spans: dict[StepPath, StepSpan] = {}
         # The segments that have ended, in their order; None: it took no time of this attempt.
         self._steps: dict[str, float | None] = {}
         self._tenths: list[float | None] = []
@@ -250,7 +250,7 @@ class Timekeeper:
         for leaf, old, new in zip(leaves, before, marks, strict=False):
             if old == new:
                 continue
-            span = self._spans.setdefault(leaf.path, Span())
+            span = self._spans.setdefault(leaf.path, StepSpan())
             if new == "r":
                 span.begin, span.end = at, None
             elif new == "c" and old == "p" and self._is_over:
