@@ -59,6 +59,7 @@ class RerunRequest:
     status: RerunState | None = None
     user: str = ""
     tag: str = ""
+    batch: str = ""
     limit: int = attrs.field(default=100, validator=number_of(1, MAX_RERUN))
     before: str = attrs.field(default="", validator=check_place)
 
@@ -67,6 +68,7 @@ class RerunRequest:
         return TaskFilter(
             kind=self.kind,
             tag=self.tag,
+            batch_id=self.batch,
             statuses=FAILURES if self.status is None else (TaskState(self.status),),
             before=self.before,
             limit=self.limit,
@@ -214,6 +216,7 @@ class TasksHandler(TaskApiHandler):
             statuses=self.choices("status", TaskState),
             tag=self.text("tag", NAME_LENGTH) or "",
             batch_id=self.text("batch", NAME_LENGTH) or "",
+            parent_id=self.text("parent", NAME_LENGTH) or "",
             since=moment_of(self, "since"),
             until=moment_of(self, "until"),
             words=self.text("q", NAME_LENGTH) or "",

@@ -23,6 +23,7 @@ class TaskFilter:
     statuses: Sequence[TaskState] = ()
     tag: str = ""
     batch_id: str = ""
+    parent_id: str = ""
     since: float | None = None
     until: float | None = None
     words: str = ""

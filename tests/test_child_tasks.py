@@ -78,6 +78,11 @@ class Site:
         items: list[dict[str, Any]] = answer.body["items"]
         return items
 
+    async def children(self, task_id: str) -> set[str]:
+        """Return the ids of the tasks that the handler of one has submitted."""
+        answer = await self.client.get(f"/api/tasks?parent={task_id}")
+        return {one["task_id"] for one in answer.body["items"]}
+
 
 @pytest.fixture
 def open_settings(settings: Settings, redis: Any, database: Any) -> Settings:
@@ -128,6 +133,8 @@ async def test_handler_submits_each_task_once(
         assert {one["task_id"] for one in await site.pages()} == set(made)
         assert [one["result"] for one in tasks] == [1, 2, 1, 2]
         assert {one["parent_id"] for one in tasks} == {parent["task_id"]}
+        assert await site.children(parent["task_id"]) == set(made)
+        assert await site.children(made[0]) == set()
         assert {one["user_id"] for one in tasks} == {"alice"}
         assert [one["locale"] for one in tasks] == ["en-GB", "en-GB", "en-GB", "zh-CN"]
         assert [one["tags"] for one in tasks] == [[], [], ["again"], []]

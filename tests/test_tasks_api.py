@@ -597,6 +597,12 @@ async def test_admin_runs_again_what_a_filter_finds(working: Settings, make_toke
         await until(lambda: has_ended_twice(alice, ids[1]))
         other = await admin.post("/api/tasks/retry", {"user": "alice", "kind": "plain"})
         assert other.body == {"retried": 0}
+        body = {"kind": "report", "items": [{"params": paper(how="final")["params"]}]}
+        batch_id = (await alice.post("/api/batches", body)).body["batch_id"]
+        await ended(alice, f"{batch_id}-1")
+        assert (await alice.post("/api/tasks/retry", {"batch": "other"})).body == {"retried": 0}
+        assert (await alice.post("/api/tasks/retry", {"batch": batch_id})).body == {"retried": 1}
+        await until(lambda: has_ended_twice(alice, f"{batch_id}-1"))
         nobody = await admin.post("/api/tasks/retry", {"kind": "typo"})
         assert (nobody.status, nobody.body["detail"]) == (404, "there is no kind typo")
         for bad in ({"status": "completed"}, {"before": "x"}, {"limit": 0}):

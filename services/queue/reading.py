@@ -52,6 +52,7 @@ class Reading(QueueAccess):
         statuses: Sequence[str] = (),
         tag: str = "",
         batch_id: str = "",
+        parent_id: str = "",
         since: float | None = None,
         until: float | None = None,
         words: str = "",
@@ -61,11 +62,12 @@ class Reading(QueueAccess):
         """Read a user's tasks that fit, or everybody's (the user ""), the newest first.
 
         `since` and `until` are when they were made, None: any time; `words` stand in the label or
-        in the id. `before` is the `next` of the page before. One page may have fewer than `limit`
-        and go on all the same: it looks at 2,000 tasks at most.
+        in the id, and the handler of `parent_id` submitted them. `before` is the `next` of the page
+        before. One page may have fewer than `limit` and go on all the same: it looks at 2,000 tasks
+        at most.
         """
         found: list[Task] = []
-        by_text, place = bool(tag or words), before
+        by_text, place = bool(tag or parent_id or words), before
         step = READ_AT_ONCE if by_text else LOOKED_AT_ONCE
         for _ in range(0, LOOKED_AT, step):
             room = limit - len(found)
@@ -73,7 +75,7 @@ class Reading(QueueAccess):
             part, place = await self._list_part(
                 user_id, kind, statuses, batch_id, since, until, place, most, step
             )
-            fitting = [(seq, task) for seq, task in part if _fits(task, tag, words)]
+            fitting = [(seq, task) for seq, task in part if _fits(task, tag, parent_id, words)]
             if len(fitting) > room:
                 place, _ = fitting[room - 1]
             found += [task for _, task in fitting[:room]]
@@ -188,8 +190,10 @@ class Reading(QueueAccess):
         return found, last.decode()
 
 
-def _fits(task: Task, tag: str, words: str) -> bool:
+def _fits(task: Task, tag: str, parent_id: str, words: str) -> bool:
     if tag and tag not in task.job.tags:
+        return False
+    if parent_id and task.job.parent_id != parent_id:
         return False
     told = f"{task.label}\n{task.task_id}".casefold()
     return all(word in told for word in words.casefold().split())
