@@ -12,7 +12,9 @@ from settings import (
     LogLevel,
     Settings,
     WrittenSettings,
+    groups,
     load_settings,
+    names_of,
     unknown_variables,
 )
 from tests.conftest import ROOT
@@ -227,3 +229,35 @@ def test_page_of_settings_names_each_with_its_default(monkeypatch: pytest.Monkey
         monkeypatch.setenv(name, default.strip())
     monkeypatch.delenv("RT_CONFIG", raising=False)
     assert attrs.asdict(load_settings()) == attrs.asdict(Settings())
+
+
+def test_settings_are_taken_by_their_names_and_read_by_their_groups() -> None:
+    first = Settings(port=1, queue_user_limit=7, kinds=["jobs"])
+    assert (first.server.port, first.queue.queue_user_limit, first.workers.kinds) == (
+        1,
+        7,
+        ["jobs"],
+    )
+    second = first.changed(port=2, smtp_url="smtp://mail.example", smtp_from="a@b.example")
+    assert (second.server.port, second.queue) == (2, first.queue)
+    assert second.email.smtp_from == "a@b.example"
+    assert first.server.port == 1
+    assert attrs.evolve(second, server=first.server).server.port == 1
+    assert [second.value(name) for name in ("port", "kinds")] == [2, ["jobs"]]
+
+
+@pytest.mark.parametrize("name", ["prot", "server_port", "queue.queue_name"])
+def test_name_that_no_setting_has_is_refused(name: str) -> None:
+    with pytest.raises(TypeError, match=name):
+        Settings(**{name: 1})
+    with pytest.raises(TypeError, match=name):
+        Settings().changed(**{name: 1})
+    with pytest.raises(KeyError):
+        Settings().value(name)
+
+
+def test_each_setting_is_in_one_group() -> None:
+    names = [name for group in groups().values() for name in names_of(group)]
+    assert sorted(names) == sorted(names_of(WrittenSettings))
+    titles = [group.title for group in groups().values()]
+    assert len(set(titles)) == len(titles) == 13
