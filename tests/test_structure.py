@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tools.figures import large_classes, large_modules
+from tools.language import tree_of
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("tornado_rt", "handlers", "services", "settings", "run")
 
 
 def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -61,7 +62,7 @@ def test_handlers_reach_no_store() -> None:
 
 def waiting_loops(path: Path) -> Iterator[str]:
     """Yield where a loop does nothing but wait: its only step is a sleep."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path.read_text())):
         if isinstance(node, ast.While) and len(node.body) == 1 and "sleep(" in ast.unparse(node):
             yield f"{path.relative_to(ROOT)}:{node.lineno}"
 
@@ -105,7 +106,7 @@ def test_a_public_class_has_a_name_of_its_own() -> None:
     """One word, one thing: docs/glossary.md."""
     places: dict[str, list[str]] = {}
     for path in sources("tornado_rt", "handlers", "services"):
-        for node in ast.parse(path.read_text()).body:
+        for node in tree_of(path.read_text()).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
     assert {name: found for name, found in places.items() if len(found) > 1} == {}

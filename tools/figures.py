@@ -14,7 +14,7 @@ from pathlib import Path
 
 import attrs
 
-from tools.language import blocks, faults, sources
+from tools.language import blocks, faults, sources, tree_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PRODUCT = ("settings.py", "run.py", "tornado_rt", "services", "handlers", "clients/python/src")
@@ -46,13 +46,13 @@ def large_modules(tree: Path) -> Iterator[Large]:
         text = path.read_text()
         lines = text.count("\n")
         if lines > MOST_LINES:
-            yield Large(str(path.relative_to(tree)), f"{lines} lines", _has_reason(ast.parse(text)))
+            yield Large(str(path.relative_to(tree)), f"{lines} lines", _has_reason(tree_of(text)))
 
 
 def large_classes(tree: Path) -> Iterator[Large]:
     """Yield the classes with over 20 public methods or 12 fields of attrs."""
     for path in modules(tree):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree_of(path.read_text())):
             if isinstance(node, ast.ClassDef):
                 methods, fields = _methods(node), _fields(node)
                 if methods > MOST_METHODS or fields > MOST_FIELDS:
@@ -94,7 +94,7 @@ def lengths(tree: Path) -> list[int]:
     """Return the lines of each function, without its docstring and decorators."""
     found = []
     for path in modules(tree):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree_of(path.read_text())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 body = node.body[1:] if ast.get_docstring(node) else node.body
                 end = node.end_lineno or node.lineno

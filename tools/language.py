@@ -1,6 +1,7 @@
 """Plain English: forms that comments and docstrings must not have, and how they are found."""
 
 import ast
+import contextlib
 import io
 import re
 import tokenize
@@ -75,9 +76,21 @@ def blocks(path: Path) -> Iterator[tuple[int, str]]:
     yield from _joined(_comments(source, path.suffix))
 
 
+def tree_of(source: str) -> ast.Module:
+    """Return the syntax tree of a source.
+
+    Up to Python 3.12 a second thread that makes one at the same moment may break this one
+    (https://github.com/python/cpython/issues/106905): then it is made again.
+    """
+    for _ in range(4):
+        with contextlib.suppress(SystemError):
+            return ast.parse(source)
+    return ast.parse(source)
+
+
 def _docstrings(source: str) -> Iterator[tuple[int, str]]:
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree_of(source)):
         if isinstance(node, kinds) and (text := ast.get_docstring(node)):
             yield node.body[0].lineno, text
 
