@@ -130,13 +130,20 @@ class ClusterNodes(Nodes):
             await until(functools.partial(is_synced, replica), JOINED_SECONDS, "replicas have all")
 
     async def owner(self, key: str, but: Node | None = None) -> Node:
-        """Return the master of a key's slot, as a live node sees it that is none of `but`."""
-        witness = next(node for node in self.nodes if node.running and node is not but)
+        """Return the master of a key's slot, as a live node sees it that is none of `but`.
+
+        While a slot is handed over a node may know of none for a moment.
+        """
         slot = key_slot(key.encode())
+        found = functools.partial(self._owner_of, slot, but)
+        return await until(found, JOINED_SECONDS, f"somebody has slot {slot}")
+
+    async def _owner_of(self, slot: int, but: Node | None) -> Node | None:
+        witness = next(node for node in self.nodes if node.running and node is not but)
         for first, last, master, *_ in await witness.ask("CLUSTER", "SLOTS"):
             if first <= slot <= last:
                 return next(node for node in self.nodes if node.port == master[1])
-        raise AssertionError(f"nobody has slot {slot}")
+        return None
 
     async def next_owner(self, key: str, old: Node) -> Node:
         """Wait until a key's slot has another master; return it."""
