@@ -53,10 +53,24 @@ def test_everything_is_sent_once_and_in_order(sent: list[str], takes: list[int])
 
 
 def test_a_write_joins_a_bounded_number_of_messages() -> None:
+    assert WRITE_BYTES == 65536
     message = Message("progress", b'"' + b"x" * (WRITE_BYTES // 4) + b'"')
     backlog = backlog_of([message] * 100)
     assert backlog.advance(len(b"rest"), encode) == 4
     assert len(backlog.rest) < 2 * WRITE_BYTES
+
+
+def test_a_write_ends_with_the_message_that_fills_it() -> None:
+    """Large and small ones in turn: the bytes of all count."""
+    sizes = [WRITE_BYTES // 2, 1000] * 4
+    messages = [Message("progress", b'"' + b"x" * size + b'"') for size in sizes]
+    fill = WRITE_BYTES - len(encode(messages[0])) - len(encode(messages[1]))
+    frame = len(encode(Message("progress", b"")))
+    messages.insert(2, Message("progress", b"x" * (fill - frame)))
+    backlog = backlog_of(messages)
+    assert backlog.advance(len(b"rest"), encode) == 3
+    assert len(backlog.rest) == WRITE_BYTES
+    assert backlog.advance(WRITE_BYTES, encode) == 3
 
 
 def test_dropping_leaves_what_has_begun() -> None:

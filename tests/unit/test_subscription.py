@@ -41,6 +41,7 @@ class Log:
     messages: list[Message] = attrs.field(factory=list)
     asked: list[asyncio.Future[None]] = attrs.field(factory=list)
     ended: bool = False
+    current: tuple[Message, ...] = ()
 
     def append(self) -> Message:
         number = len(self.messages) + 1
@@ -62,7 +63,8 @@ class Log:
         if after.epoch != self.epoch:
             begin = Cursor(self.epoch, 0)
             return Opening({}, messages, begin, cursor, ResyncReason.EPOCH, self.ended)
-        return Opening({}, messages[after.offset :], after, cursor, ended=self.ended)
+        news = messages[after.offset :]
+        return Opening({}, news, after, cursor, ended=self.ended, current=self.current)
 
     def idle_seconds(self) -> float:
         return 0.0
@@ -156,6 +158,20 @@ async def test_states_from_opening_to_the_end() -> None:
         [1, 2, 3],
         set(),
     )
+
+
+@pytest.mark.gen_test
+async def test_newest_state_without_an_id_follows_a_gap_and_no_resume() -> None:
+    place = Place(Log())
+    place.log.current = (Message.of("unread_count", {"count": 7}),)
+    place.log.append()
+    subscription = await place.open(Cursor("e1", 0))
+    assert [one.type for one in place.forwarded] == ["progress"]
+    place.log.append()
+    subscription.gap()
+    await turns()
+    await place.answer()
+    assert [one.type for one in place.forwarded] == ["progress", "progress", "unread_count"]
 
 
 @pytest.mark.gen_test
